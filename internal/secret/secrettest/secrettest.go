@@ -31,7 +31,7 @@ func FakeAdmin(tb testing.TB) secret.Value {
 }
 
 func text(sort string) string {
-	random := rand.Text() + rand.Text() + rand.Text()
+	random := rand.Text() + rand.Text() + rand.Text() + rand.Text()
 	body := "fake-example-" + random
 	return strings.Join([]string{"sk", "ant", sort, body[:93] + "AA"}, "-")
 }
