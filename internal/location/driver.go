@@ -74,11 +74,36 @@ type Expect struct {
 	Revision string
 	// Digest, when known, must be what the place holds, as far as the place can be read.
 	Digest apikey.Digest
+	// Fingerprint, when not empty, must be that of what the place holds, for places where no more than a label is read.
+	Fingerprint apikey.Fingerprint
 }
 
 // ExpectHolding gives the Expect that accepts exactly h.
 func ExpectHolding(h Holding) Expect {
-	return Expect{Checked: true, Absent: !h.Present, Revision: h.Revision, Digest: h.Digest}
+	fp := h.Fingerprint
+	if h.Digest.Known() {
+		fp = h.Digest.Fingerprint()
+	}
+	return Expect{Checked: true, Absent: !h.Present, Revision: h.Revision, Digest: h.Digest, Fingerprint: fp}
+}
+
+// Matches reports whether the place in state h is in the state that e expects. What h does not tell is not held against it.
+func (e Expect) Matches(h Holding) bool {
+	switch {
+	case !e.Checked:
+		return true
+	case e.Absent || !h.Present:
+		return e.Absent && !h.Present
+	case e.Revision != "" && h.Revision != e.Revision:
+		return false
+	case e.Digest.Known() && h.Known():
+		return h.Holds(e.Digest)
+	case e.Fingerprint != "" && h.Fingerprint != "":
+		return h.Fingerprint == e.Fingerprint
+	case e.Fingerprint != "" && h.Digest.Known():
+		return h.Digest.Fingerprint() == e.Fingerprint
+	}
+	return true
 }
 
 // Receipt is the value-free proof of a write, kept in the journal.
