@@ -69,6 +69,7 @@ func Run(ctx context.Context, c Command) (Result, error) {
 	cmd.Env = append(environment(c.Pass), c.Env...)
 	cmd.Stdin = bytes.NewReader(c.Stdin)
 	out := &bounded{left: MaxOutput}
+	out.buf.Grow(MaxOutput) // one buffer: growing would leave copies of a value behind
 	cmd.Stdout = out
 	cmd.Stderr = io.Discard
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -79,6 +80,10 @@ func Run(ctx context.Context, c Command) (Result, error) {
 	err = cmd.Run()
 	res := Result{Stdout: out.buf.Bytes(), Code: cmd.ProcessState.ExitCode()}
 	switch {
+	case err == nil && !out.over:
+		return res, nil
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return res, fault.Wrap(fault.Unavailable, context.Cause(ctx), "run "+name)
 	case ctx.Err() != nil:
 		return res, fault.Wrap(fault.Canceled, context.Cause(ctx), "run "+name)
 	case runCtx.Err() != nil:
@@ -121,32 +126,72 @@ func Resolve(argv []string, dir string) (string, error) {
 	return path, Trusted(path)
 }
 
-// Trusted reports, as an error of kind Forbidden, that path or a directory above it could be rewritten by somebody
-// else: writable by group or others (a sticky directory excepted), or owned by another user than root and ourselves.
+// Trusted reports, as an error of kind Forbidden, that path could come to mean something else by the hand of somebody else:
+// that it, a directory above it, or one that holds a symbolic link on the way to it is writable by group or others (a
+// sticky directory excepted) or owned by another user than root and ourselves. A path that leads nowhere is NotFound.
 func Trusted(path string) error {
-	real, err := filepath.EvalSymlinks(path)
+	abs, err := filepath.Abs(path)
 	if err != nil {
-		if errors.Is(err, os.ErrNotExist) {
-			return fault.New(fault.NotFound, fmt.Sprintf("look at %q: no such file", path))
-		}
-		return fault.Wrap(fault.Forbidden, err, "look at file")
+		return fault.Wrap(fault.Invalid, err, "look at file")
 	}
-	for p := real; ; p = filepath.Dir(p) {
-		info, err := os.Lstat(p)
+	at, rest := "/", strings.Split(abs, "/")
+	if _, err := trusted(at); err != nil {
+		return err
+	}
+	for links := 0; len(rest) > 0; {
+		name := rest[0]
+		rest = rest[1:]
+		switch name {
+		case "", ".":
+			continue
+		case "..": // only out of a link; at holds no links, so its parent is its directory
+			at = filepath.Dir(at)
+			continue
+		}
+		next := filepath.Join(at, name)
+		mode, err := trusted(next)
+		if err != nil {
+			return err
+		}
+		if mode&os.ModeSymlink == 0 {
+			at = next
+			continue
+		}
+		if links++; links > maxLinks {
+			return fault.Newf(fault.Invalid, "look at %q: too many symbolic links", path)
+		}
+		to, err := os.Readlink(next)
 		if err != nil {
 			return fault.Wrap(fault.Forbidden, err, "look at file")
 		}
-		sticky := info.IsDir() && info.Mode()&os.ModeSticky != 0
-		if info.Mode().Perm()&0o022 != 0 && !sticky {
-			return fault.New(fault.Forbidden, fmt.Sprintf("%q can be changed by other users (mode %04o)", p, info.Mode().Perm()), fault.Hint("chmod go-w %s", p))
+		if filepath.IsAbs(to) {
+			at = "/"
 		}
-		if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Uid != 0 && int(st.Uid) != os.Geteuid() {
-			return fault.New(fault.Forbidden, fmt.Sprintf("%q belongs to another user (uid %d)", p, st.Uid), fault.Hint("it must belong to you or to root"))
-		}
-		if p == filepath.Dir(p) {
-			return nil
-		}
+		rest = append(strings.Split(to, "/"), rest...)
 	}
+	return nil
+}
+
+const maxLinks = 40 // as in Linux
+
+// trusted looks at one name alone. The mode of a symbolic link says nothing and is not judged.
+func trusted(p string) (os.FileMode, error) {
+	info, err := os.Lstat(p)
+	if err != nil {
+		if errors.Is(err, os.ErrNotExist) {
+			return 0, fault.New(fault.NotFound, fmt.Sprintf("look at %q: no such file", p))
+		}
+		return 0, fault.Wrap(fault.Forbidden, err, "look at file")
+	}
+	sticky := info.IsDir() && info.Mode()&os.ModeSticky != 0
+	link := info.Mode()&os.ModeSymlink != 0
+	if info.Mode().Perm()&0o022 != 0 && !sticky && !link {
+		return 0, fault.New(fault.Forbidden, fmt.Sprintf("%q can be changed by other users (mode %04o)", p, info.Mode().Perm()), fault.Hint("chmod go-w %s", p))
+	}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Uid != 0 && int(st.Uid) != os.Geteuid() {
+		return 0, fault.New(fault.Forbidden, fmt.Sprintf("%q belongs to another user (uid %d)", p, st.Uid), fault.Hint("it must belong to you or to root"))
+	}
+	return info.Mode(), nil
 }
 
 // Split turns one line into an argument array: words between blanks, with single or double quotes around a word or a part of
