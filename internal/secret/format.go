@@ -2,6 +2,7 @@ package secret
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 
 	"github.com/keywright/keywright/internal/fault"
@@ -78,17 +79,22 @@ func check(s string) (Format, error) {
 			return bad(fmt.Sprintf("%s at offset %d (%s)", what, i, where), "copy the key alone, without quotes, blanks or line ends")
 		}
 	}
-	switch sort := sortOf(s); sort {
+	f := Format{Sort: sortOf(s)}
+	prefix := apiPrefix
+	switch f.Sort {
 	case SortAPIKey:
 	case SortNear:
 		rest := s[len(family):]
 		if strings.HasPrefix(rest, "api02-") || strings.HasPrefix(rest, "api00-") {
 			return bad("the prefix belongs to a retired sort of key", "make a new key in the Console; it starts with "+apiPrefix)
 		}
-		if !strings.HasPrefix(rest, "api") {
+		if strings.HasPrefix(apiPrefix, s) {
+			return bad(fmt.Sprintf("%d characters, and a key has %d: it was cut short", len(s), len(apiPrefix)+bodyLength), "copy the whole key")
+		}
+		if prefix = nearPrefix.FindString(s); prefix == "" {
 			return bad("it is a key of an unfamiliar sort", "an API key starts with "+apiPrefix)
 		}
-		return Format{Sort: sort, Warnings: []string{"the prefix is newer than this version of Keywright knows"}}, nil
+		f.Warnings = append(f.Warnings, "the prefix is newer than this version of Keywright knows")
 	case SortAdminKey:
 		return bad("it is an admin key, which must never be deployed", "hand in an API key (it starts with "+apiPrefix+"); the admin key belongs into provider.admin_key, by reference")
 	case SortForeign:
@@ -97,25 +103,27 @@ func check(s string) (Format, error) {
 		}
 		return bad("it does not start with "+apiPrefix, "copy the whole key from the Console page that showed it")
 	default:
-		return bad("it is of the wrong sort: "+string(sort), "hand in an API key; it starts with "+apiPrefix)
-	}
-	f := Format{Sort: SortAPIKey}
-	body := s[len(apiPrefix):]
-	switch {
-	case len(body) < 40:
-		return bad(fmt.Sprintf("%d characters, and a key has %d: it was cut short", len(s), len(apiPrefix)+bodyLength), "copy the whole key")
-	case len(s) > maxKeyLength:
-		return bad(fmt.Sprintf("%d characters: more than one key, or no key", len(s)), "copy one key alone")
-	case len(body) != bodyLength:
-		f.Warnings = append(f.Warnings, fmt.Sprintf("%d characters instead of the usual %d", len(s), len(apiPrefix)+bodyLength))
-	case !strings.HasSuffix(body, "AA"):
-		f.Warnings = append(f.Warnings, "the last two characters are unusual")
+		return bad("it is of the wrong sort: "+string(f.Sort), "hand in an API key; it starts with "+apiPrefix)
 	}
 	if n := strings.Count(s, family); n > 1 {
 		return bad(fmt.Sprintf("it holds %d keys in a row", n), "copy one key alone")
 	}
+	body := s[len(prefix):]
+	switch {
+	case len(body) < 40:
+		return bad(fmt.Sprintf("%d characters, and a key has %d: it was cut short", len(s), len(prefix)+bodyLength), "copy the whole key")
+	case len(s) > maxKeyLength:
+		return bad(fmt.Sprintf("%d characters: more than one key, or no key", len(s)), "copy one key alone")
+	case len(body) != bodyLength:
+		f.Warnings = append(f.Warnings, fmt.Sprintf("%d characters instead of the usual %d", len(s), len(prefix)+bodyLength))
+	case !strings.HasSuffix(body, "AA"):
+		f.Warnings = append(f.Warnings, "the last two characters are unusual")
+	}
 	return f, nil
 }
+
+// nearPrefix is the form that a later prefix of API keys is expected to have.
+var nearPrefix = regexp.MustCompile("^" + family + `api[0-9]{2,4}-`)
 
 func sortOf(s string) Sort {
 	for _, p := range prefixes {

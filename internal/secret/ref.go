@@ -3,6 +3,7 @@ package secret
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -19,30 +20,38 @@ import (
 // Ref refers to nothing. Relative paths start at the directory given to Resolve.
 type Ref string
 
-var envName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+var (
+	envName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+	// keyLike finds a key, or the better part of one, anywhere in a text.
+	keyLike = regexp.MustCompile(`(?i)sk-[a-z0-9_-]{20,}`)
+)
 
-// ParseRef checks the form of a reference. The error is of kind Invalid and never quotes the text when it may be a value.
+// ParseRef checks the form of a reference. The error is of kind Invalid and quotes nothing, since people paste values here.
 func ParseRef(s string) (Ref, error) {
+	byName := fault.Hint("put the value into an environment variable or a file of mode 0600 and name that")
 	scheme, rest, ok := strings.Cut(s, ":")
 	if !ok || sortOf(s) != SortForeign {
-		return "", fault.New(fault.Invalid, "parse reference: want env:NAME, file:PATH or cmd:PROGRAM ARGUMENTS, never the value itself",
-			fault.Hint("put the value into an environment variable or a file of mode 0600 and name that"))
+		return "", fault.New(fault.Invalid, "parse reference: want env:NAME, file:PATH or cmd:PROGRAM ARGUMENTS, never the value itself", byName)
+	}
+	if keyLike.MatchString(s) {
+		return "", fault.New(fault.Invalid, "parse reference: it holds something that looks like a key", byName)
 	}
 	switch scheme {
 	case "env":
 		if !envName.MatchString(rest) {
-			return "", fault.Newf(fault.Invalid, "parse reference: %q is no name of an environment variable", rest)
+			return "", fault.New(fault.Invalid, "parse reference: env: needs the name of a variable",
+				fault.Hint("letters, digits and _ alone, without a $ in front and not the value itself"))
 		}
 	case "file":
 		if rest == "" {
 			return "", fault.New(fault.Invalid, "parse reference: file: without a path")
 		}
 	case "cmd":
-		if argv, err := child.Split(rest); err != nil || len(argv) == 0 {
+		if argv, err := child.Split(rest); err != nil || len(argv) == 0 || argv[0] == "" {
 			return "", fault.New(fault.Invalid, "parse reference: cmd: needs a program and balanced quotes")
 		}
 	default:
-		return "", fault.New(fault.Invalid, fmt.Sprintf("parse reference: unknown scheme %q", scheme), fault.Hint("use env:, file: or cmd:"))
+		return "", fault.New(fault.Invalid, "parse reference: unknown scheme in front of the colon", fault.Hint("use env:, file: or cmd:"))
 	}
 	return Ref(s), nil
 }
@@ -119,13 +128,15 @@ func readPrivate(path string) ([]byte, error) {
 	if info.Mode().Perm()&0o077 != 0 {
 		return nil, fault.New(fault.Forbidden, fmt.Sprintf("read %q: other users may read it (mode %04o)", path, info.Mode().Perm()), fault.Hint("chmod 600 %s", path))
 	}
-	b, err := io.ReadAll(io.LimitReader(f, child.MaxOutput+1))
-	if err != nil {
+	b := make([]byte, child.MaxOutput+1) // one buffer: growing would leave copies of the value behind
+	n, err := io.ReadFull(f, b)
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
+		clear(b)
 		return nil, fault.Wrap(fault.Unavailable, err, "read file")
 	}
-	if len(b) > child.MaxOutput {
+	if n > child.MaxOutput {
 		clear(b)
 		return nil, fault.Newf(fault.Invalid, "read %q: larger than any value", path)
 	}
-	return b, nil
+	return b[:n], nil
 }
