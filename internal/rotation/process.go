@@ -1,0 +1,578 @@
+// Package rotation is the process by which a key moves from one version to the next, as a pure function: given the plan and the
+// journal, Next says what to do now. Read this file from top to bottom to know the process. It does nothing itself, holds no value
+// and takes the time as an argument; runner makes the effects and writes the journal.
+package rotation
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/keywright/keywright/internal/fault"
+)
+
+// Step is a named unit of a rotation, as people see it.
+type Step string
+
+// The steps.
+const (
+	Preflight Step = "preflight"
+	Acquiring Step = "acquire"
+	Testing   Step = "test"
+	Staging   Step = "staging"
+	Approval  Step = "approve"
+	Deploy    Step = "deploy"
+	Observe   Step = "observe"
+	Soak      Step = "soak"
+	Proving   Step = "evidence"
+	Retire    Step = "retire"
+	Archiving Step = "archive"
+	Recording Step = "record"
+	Undo      Step = "undo"
+	Switch    Step = "switch"
+	Verify    Step = "verify"
+)
+
+// The processes, by the name that a plan stores. A change of meaning gets a new version and the old one stays while rotations use it.
+const (
+	ProcessOrdinary  = "ordinary/1"
+	ProcessRollback  = "rollback/1"
+	ProcessEmergency = "emergency/1"
+)
+
+var processes = map[string]func(*walk){
+	ProcessOrdinary:  ordinary,
+	ProcessRollback:  goBack,
+	ProcessEmergency: emergency,
+}
+
+// ordinary is a scheduled or manual rotation. Up to the flip, a cancel, a failed check or a proof that the new version is to blame turns
+// it back. The decision to turn back is itself journalled, so that nothing said later can reverse it.
+func ordinary(w *walk) {
+	forward(w)
+	if turned, ok := w.turned(); ok {
+		w.turnBack(turned)
+	}
+}
+
+func forward(w *walk) {
+	// 1. Look at everything without writing: a failure here ends the rotation with nothing changed.
+	w.step(Preflight)
+	w.fork(len(w.plan.Places), func(i int, b *walk) {
+		b.must(b.effect(CheckPlace, w.plan.Places[i].Name, ""))
+	})
+	if w.plan.Backup != "" {
+		w.must(w.effect(CheckBackup, string(w.plan.Backup), Old))
+	}
+	if w.plan.Admin {
+		w.must(w.effect(CheckClock, "", ""))
+	}
+	w.tell("started")
+
+	// 2. Claim a spare, or wait until a person hands one in.
+	w.step(Acquiring)
+	w.acquire()
+
+	// 3. Prove that the new version works before anything holds it.
+	w.step(Testing)
+	w.test()
+
+	// 4. Pre-production places first.
+	w.step(Staging)
+	w.do(w.effect(TakePair, "", ""), nil)
+	for _, wave := range w.plan.Waves {
+		if !wave.Production {
+			w.wave(wave)
+		}
+	}
+	w.giveHome()
+
+	// 5. Other people say yes.
+	w.step(Approval)
+	w.approve()
+
+	// 6. Production, wave by wave, batch by batch.
+	w.step(Deploy)
+	for _, wave := range w.plan.Waves {
+		if wave.Production {
+			w.wave(wave)
+		}
+	}
+
+	// 7. Read every place again, then make the new version the current one.
+	w.step(Observe)
+	w.do(w.effect(Drift, "", New), nil)
+	w.do(w.flip(), nil)
+	w.do(w.effect(FreePair, "", ""), nil)
+
+	// 8. Both versions work; watch who still uses the old one.
+	w.step(Soak)
+	w.soak()
+
+	if w.plan.Old != "" {
+		// 9 and 10. Retire on evidence, reversibly; come back by itself when somebody is refused.
+		w.retire()
+
+		// 11. No way back from here.
+		w.step(Archiving)
+		w.archive()
+	}
+
+	// 12. Leave a record.
+	w.step(Recording)
+	w.record("done")
+	w.end(Done, "done", "")
+}
+
+// goBack is a rollback after the flip: the plan's new version is the previous one, the old version is the one to take out.
+func goBack(w *walk) {
+	w.oneWay = true
+	w.step(Preflight)
+	w.fork(len(w.plan.Places), func(i int, b *walk) {
+		b.must(b.effect(CheckPlace, w.plan.Places[i].Name, ""))
+	})
+	if w.plan.Admin {
+		w.do(w.effect(Activate, "", New), nil)
+	}
+	w.do(w.effect(AwaitAccepted, "", New), nil)
+
+	w.step(Deploy)
+	for _, wave := range slices.Backward(w.plan.Waves) {
+		w.wave(wave)
+	}
+
+	w.step(Observe)
+	w.do(w.effect(Drift, "", New), nil)
+	w.do(w.flip(), nil)
+	w.do(w.effect(Settle, "", Old), nil)
+
+	w.step(Recording)
+	w.record("rolled back")
+	w.end(Done, "the previous version is back everywhere", "")
+	w.leave()
+}
+
+// emergency replaces a compromised version everywhere at once. It does not wait for windows, approvals, soak or evidence, and it never
+// turns back: that would put the leaked value back. What can be tried again is tried without end.
+func emergency(w *walk) {
+	w.oneWay, w.patient = true, true
+	w.step(Preflight)
+	var got Acquired
+	w.do(w.effect(Choose, "", New), &got)
+
+	w.step(Switch)
+	places := w.plan.Places
+	w.fork(len(places)+2, func(i int, b *walk) {
+		switch i {
+		case len(places):
+			if w.plan.Admin && w.plan.Old != "" {
+				b.do(b.effect(Deactivate, "", Old), nil)
+				b.do(b.effect(AwaitRefused, "", Old), nil)
+			}
+		case len(places) + 1:
+			b.do(b.effect(Open, "", ""), nil)
+			b.tell("emergency")
+		default:
+			b.replace(places[i])
+		}
+	})
+
+	// A worker of an overtaken rotation may have written late: look at every place again.
+	w.step(Verify)
+	w.do(w.effect(Drift, "", New), nil)
+	w.do(w.flip(), nil)
+	w.do(w.effect(Settle, "", Old), nil)
+
+	w.step(Recording)
+	w.record("emergency done")
+	w.end(Done, "the compromised version is out of every place", "")
+	w.leave()
+}
+
+// ---- the steps ----
+
+// acquire claims a version. Without a spare it waits for intake.
+func (w *walk) acquire() {
+	var got Acquired
+	made, gaveUp := w.attempt(w.effect(Acquire, "", New), &got)
+	if made || gaveUp == nil {
+		return
+	}
+	if fault.ParseKind(gaveUp.Kind) == fault.NotFound {
+		w.wait("no spare for "+string(w.plan.Key)+": make one in the Console, named "+w.plan.ConsoleName, "keywright key add "+string(w.plan.Key)+" --spare")
+		return
+	}
+	w.turnFor(w.effect(Acquire, "", New), gaveUp)
+}
+
+// test asks the provider and runs the owner's tests. A version that fails is rejected; nothing has been changed.
+func (w *walk) test() {
+	w.must(w.effect(TestValue, "", New))
+	for i, t := range w.plan.Tests {
+		e := w.effect(TestRun, t.Name, New)
+		e.Arg = fmt.Sprint(i)
+		w.must(e)
+	}
+}
+
+// wave changes the places of a wave batch by batch; inside a batch no place waits for another.
+func (w *walk) wave(wave Wave) {
+	for _, batch := range wave.Batches {
+		w.fork(len(batch), func(i int, b *walk) {
+			if p, ok := w.plan.Place(batch[i]); ok {
+				b.prefix = wave.Name
+				b.change(p)
+			}
+		})
+		w.watchBatch(wave, batch)
+	}
+}
+
+// change brings the new version into one place, and makes sure that its consumers took it up and work.
+func (w *walk) change(p Place) {
+	if p.Can.Manual {
+		w.signed(p.Name, "a person puts the new value into "+p.Name)
+		return
+	}
+	var before ProbeState
+	if p.Can.Probe {
+		w.do(w.effect(Baseline, p.Name, ""), &before)
+	}
+	if p.Can.Stage {
+		w.stageAndPromote(p)
+	} else {
+		w.do(w.effect(Put, p.Name, New), nil)
+	}
+	if p.Can.Reload {
+		w.do(w.effect(Reload, p.Name, New), nil)
+		if !p.Can.Confirm && !p.Can.Probe {
+			w.after(w.effect(Reload, p.Name, New), w.plan.HealthWait, "health wait after the reload of "+p.Name)
+		}
+	}
+	if p.Can.Confirm {
+		if _, gaveUp := w.attempt(w.effect(Confirm, p.Name, New), nil); gaveUp != nil {
+			w.judge(p, gaveUp)
+		}
+	}
+	if p.Can.Probe {
+		if _, gaveUp := w.attempt(w.effect(Probe, p.Name, New), nil); gaveUp != nil {
+			w.probeFailed(p, before, gaveUp)
+		}
+	}
+}
+
+// stageAndPromote writes beside the held value, waits, and puts it in force. When the place changed meanwhile, the new document is taken
+// as the base once more; a second change is left to a person.
+func (w *walk) stageAndPromote(p Place) {
+	stage, promote := w.effect(Stage, p.Name, New), w.effect(Promote, p.Name, New)
+	again, promoteAgain := stage, promote
+	again.ID += "-2"
+	promoteAgain.ID += "-2"
+	promote.From, promoteAgain.From = stage.ID, again.ID
+
+	if !w.begun(again) {
+		w.do(stage, nil)
+		w.after(stage, w.plan.HealthWait, "health wait before the value in "+p.Name+" is promoted")
+		made, gaveUp := w.attempt(promote, nil)
+		if made || gaveUp == nil {
+			return
+		}
+		if fault.ParseKind(gaveUp.Kind) != fault.Conflict {
+			w.trouble(promote, gaveUp)
+			return
+		}
+	}
+	w.do(again, nil)
+	w.do(promoteAgain, nil)
+}
+
+// watchBatch lets a changed batch work for a while, then probes it again.
+func (w *walk) watchBatch(wave Wave, batch []string) {
+	if w.blocked || wave.Watch == 0 {
+		return
+	}
+	var last time.Time
+	for _, name := range batch {
+		last = later(last, w.lastChange(wave, name))
+	}
+	if !w.until(last.Add(wave.Watch), "watching wave "+wave.Name) {
+		return
+	}
+	w.fork(len(batch), func(i int, b *walk) {
+		p, _ := w.plan.Place(batch[i])
+		if !p.Can.Probe {
+			return
+		}
+		b.prefix = wave.Name
+		var before ProbeState
+		b.do(b.effect(Baseline, p.Name, ""), &before)
+		again := b.effect(Probe, p.Name, New)
+		again.ID += "-watch"
+		if _, gaveUp := b.attempt(again, nil); gaveUp != nil {
+			b.probeFailed(p, before, gaveUp)
+		}
+	})
+}
+
+// probeFailed answers a probe that goes on failing: what worked before the change is proof, anything else is doubt.
+func (w *walk) probeFailed(p Place, before ProbeState, f *Fault) {
+	if before.Passed && fault.ParseKind(f.Kind) == fault.Unavailable {
+		w.turn(Turned{Status: RolledBack, Why: fmt.Sprintf("%s worked before the change and does not now: %s", p.Name, f.Message), Reject: true})
+		return
+	}
+	w.judge(p, f)
+}
+
+// judge asks whether the new version is to blame. Proof turns the rotation back; doubt pauses it.
+func (w *walk) judge(p Place, f *Fault) {
+	var j Judgement
+	e := w.effect(Judge, p.Name, New)
+	if !w.do(e, &j) {
+		return
+	}
+	if j.Blame {
+		w.turn(Turned{Status: RolledBack, Why: j.Why, Reject: true})
+		return
+	}
+	w.sleep(w.now.Add(bound), Paused, p.Name+": "+f.Message, f.Hint)
+}
+
+// giveHome puts their own value back into pre-production places that belong to another key.
+func (w *walk) giveHome() {
+	for _, p := range w.plan.Places {
+		if p.Home != "" {
+			w.do(w.effect(PutHome, p.Name, ""), nil)
+			if p.Can.Reload {
+				e := w.effect(Reload, p.Name, "")
+				e.ID += "-home"
+				w.do(e, nil)
+			}
+		}
+	}
+}
+
+// approve counts people other than the one who asked, each bound to this very plan.
+func (w *walk) approve() {
+	if w.blocked || w.plan.Approvals == 0 {
+		return
+	}
+	yes := map[int]bool{}
+	hash := w.plan.Hash()
+	for _, s := range w.h.signals {
+		d := s.signal()
+		fresh := d.Until.IsZero() || s.At.Before(d.Until)
+		if s.Signal == SignalApprove && d.UID != w.plan.UID && d.PlanHash == hash && fresh {
+			yes[d.UID] = true
+		}
+	}
+	if missing := w.plan.Approvals - len(yes); missing > 0 {
+		w.wait(fmt.Sprintf("waiting for %d more approval(s) by other people", missing), "keywright rotation approve "+w.plan.ID)
+	}
+}
+
+// soak waits while both versions work, and reads the places again from time to time. Drift makes it begin anew once it is mended.
+func (w *walk) soak() {
+	defer func() { w.prefix = "" }()
+	start := w.madeAt(w.flip())
+	every := max(time.Hour, w.plan.Soak/24)
+	for n := 1; !w.blocked; n++ {
+		end, look := start.Add(w.plan.Soak), start.Add(time.Duration(n)*every)
+		if !look.Before(end) {
+			w.until(end, "soak: both versions work until "+stamp(end))
+			return
+		}
+		if !w.until(look, "soak: both versions work until "+stamp(end)) {
+			return
+		}
+		e := w.effect(Drift, fmt.Sprint(n), New)
+		w.do(e, nil)
+		if t := w.h.effects[e.ID]; t != nil && t.made && t.ever > 0 {
+			start, n = t.madeAt, 0
+			w.prefix += "again"
+		}
+	}
+}
+
+// retire gathers evidence and sets the old version inactive. A consumer that is refused during the watch brings it back, and the round
+// begins again when a person says so.
+func (w *walk) retire() {
+	defer func() { w.prefix = "" }()
+	for round := 1; ; round++ {
+		w.prefix = ""
+		w.step(Proving)
+		w.prefix = roundName(round)
+		w.prove()
+
+		w.prefix = ""
+		w.step(Retire)
+		w.prefix = roundName(round)
+		undone := w.deactivateAndWatch()
+		if w.blocked || undone == "" {
+			return
+		}
+		if !w.resumedAfter(w.madeAt(w.effect(Activate, "", Old))) {
+			w.sleep(w.now.Add(bound), Paused, undone+"; it is active again", "bring the new version there, then: keywright rotation resume "+w.plan.ID)
+			return
+		}
+	}
+}
+
+// prove asks for evidence again and again until it allows retiring, or a person signs for what cannot be seen.
+func (w *walk) prove() {
+	outer := w.prefix
+	defer func() { w.prefix = outer }()
+	for n := 1; !w.blocked; n++ {
+		w.prefix = fmt.Sprint(outer, "/", n)
+		if w.plan.Usage {
+			w.do(w.effect(Heartbeat, "", New), nil)
+		}
+		gather := w.effect(Gather, "", Old)
+		var facts Facts
+		if !w.do(gather, &facts) {
+			return
+		}
+		facts.Signed = w.hasSigned("evidence")
+		ruling := Rule(facts)
+		switch ruling.Verdict {
+		case Allowed:
+			return
+		case WantsSignature:
+			w.sleep(w.now.Add(bound), Waiting, "retiring wants a person's signature: "+ruling.Summary(), "keywright rotation sign "+w.plan.ID+" evidence")
+			return
+		}
+		again := clamp(w.plan.Soak/48, time.Second, 15*time.Minute)
+		if !w.after(gather, again, "evidence holds: "+ruling.Summary()) {
+			return
+		}
+	}
+}
+
+// deactivateAndWatch gives the empty string when nobody was refused, or why the old version had to be made active again.
+func (w *walk) deactivateAndWatch() (undone string) {
+	reactivate, gone := w.effect(Activate, "", Old), w.effect(AwaitRefused, "", Old)
+	if w.plan.Admin {
+		w.do(w.effect(CheckClock, "", ""), nil)
+		w.do(w.effect(Deactivate, "", Old), nil)
+	} else {
+		w.signed("disabled", "disable (do not delete) the old key in the Console")
+	}
+	if w.blocked {
+		return ""
+	}
+	wrongID := w.begun(reactivate) && !w.made(gone)
+	if !wrongID {
+		_, gaveUp := w.attempt(gone, nil)
+		wrongID = gaveUp != nil
+	}
+	if wrongID {
+		// The value is still accepted, so the id belonged to something else: give it back at once.
+		if w.plan.Admin {
+			w.do(reactivate, nil)
+		}
+		return "the old value is still accepted after its id was set inactive"
+	}
+	if w.blocked {
+		return ""
+	}
+	start := w.madeAt(gone)
+	every := clamp(w.plan.Watch/24, time.Second, time.Hour)
+	for n := 1; ; n++ {
+		end, look := start.Add(w.plan.Watch), start.Add(time.Duration(n)*every)
+		last := !look.Before(end)
+		if last {
+			look = end
+		}
+		var seen WatchState
+		if !w.until(look, "watch: inactive, and archived after "+stamp(end)+" if nobody is refused") || !w.do(w.effect(WatchLook, fmt.Sprint(n), Old), &seen) {
+			return ""
+		}
+		if len(seen.Refused) > 0 {
+			if w.plan.Admin {
+				w.do(reactivate, nil)
+				w.do(w.effect(AwaitAccepted, "", Old), nil)
+			}
+			return "refused with the old value: " + strings.Join(seen.Refused, ", ")
+		}
+		if last {
+			return ""
+		}
+	}
+}
+
+// archive ends the old version for good, in this order: provider, places, custody.
+func (w *walk) archive() {
+	if w.plan.Admin {
+		w.do(w.effect(CheckClock, "", ""), nil)
+		w.do(w.effect(Archive, "", Old), nil)
+	} else {
+		w.signed("archived", "archive the old key in the Console")
+	}
+	w.fork(len(w.plan.Places), func(i int, b *walk) {
+		if p := w.plan.Places[i]; p.Can.Remove {
+			b.do(b.effect(PurgePlace, p.Name, Old), nil)
+		}
+	})
+	w.do(w.effect(PurgeValue, "", Old), nil)
+}
+
+func (w *walk) record(outcome string) {
+	e := w.effect(Record, "", "")
+	e.Arg = outcome
+	w.do(e, nil)
+	w.tell(outcome)
+}
+
+// replace is change in an emergency: no staging, no waits, no baseline.
+func (w *walk) replace(p Place) {
+	if p.Can.Manual {
+		w.signed(p.Name, "a person puts the new value into "+p.Name)
+		return
+	}
+	w.do(w.effect(Put, p.Name, New), nil)
+	if p.Can.Reload {
+		w.do(w.effect(Reload, p.Name, New), nil)
+	}
+	if p.Can.Confirm {
+		w.do(w.effect(Confirm, p.Name, New), nil)
+	}
+}
+
+// turnBack puts the old version back into every place that was touched, newest wave first.
+func (w *walk) turnBack(t Turned) {
+	w.step(Undo)
+	touched := 0
+	for _, wave := range slices.Backward(w.plan.Waves) {
+		places := w.touched(wave)
+		touched += len(places)
+		w.fork(len(places), func(i int, b *walk) { b.putBack(places[i]) })
+	}
+	settle := w.effect(Settle, "", New)
+	if t.Reject {
+		settle.Arg = "rejected"
+	}
+	w.do(settle, nil)
+	w.record(string(t.Status) + ": " + t.Why)
+	if touched == 0 && t.Status == RolledBack {
+		t.Status = Failed
+	}
+	w.end(t.Status, t.Why, t.Hint)
+}
+
+func (w *walk) putBack(p Place) {
+	if w.plan.Old == "" {
+		w.signed(p.Name, "there is no older version to put back into "+p.Name+": change it by hand")
+		return
+	}
+	if p.Can.Manual {
+		w.signed(p.Name+" back", "a person puts the old value back into "+p.Name)
+		return
+	}
+	w.do(w.effect(PutBack, p.Name, Old), nil)
+	if p.Can.Reload {
+		w.do(w.effect(Reload, p.Name, Old), nil)
+	}
+	if p.Can.Confirm {
+		w.do(w.effect(Confirm, p.Name, Old), nil)
+	}
+}
