@@ -1,0 +1,100 @@
+# Every target works from a fresh clone. "make help" lists them.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+
+GO ?= go
+BENCH ?= .
+FUZZTIME ?= 10s
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/keywright
+
+# A test against a real peer has "Real" in its name. Those that need a peer that "make peers" installs stand in files
+# *_real_test.go behind the build tag "real".
+REAL_TESTS = $(shell grep -rlE --include='*_test.go' '^func Test[A-Za-z0-9_]*Real' . | xargs -rn1 dirname | sort -u)
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## build ./bin/keywright, static and stripped
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o bin/keywright ./cmd/keywright
+
+.PHONY: demo
+demo: build ## build, then rotate a key end to end against the simulator
+	./bin/keywright demo
+
+.PHONY: test
+test: cc ## run all tests that need nothing but Go and a C compiler
+	CGO_ENABLED=1 $(GO) test -race -shuffle=on -timeout 20m ./...
+
+.PHONY: test-real
+test-real: cc real-names ## run the tests against real peers: PostgreSQL, Kubernetes, Docker, Moto
+	@tools/peers.sh || [ "$$CI" != true ]
+	CGO_ENABLED=1 $(GO) test -tags real -race -shuffle=on -timeout 40m -run Real $(REAL_TESTS)
+
+.PHONY: peers
+peers: ## install or build the real peers; root on Debian installs packages
+	@tools/peers.sh
+
+.PHONY: bench
+bench: ## run the benchmarks; BENCH=regexp picks some
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -timeout 60m ./...
+
+.PHONY: fuzz-short
+fuzz-short: ## fuzz each target for FUZZTIME, 10s if not set
+	@set -e; grep -rE --include='*_test.go' -o '^func Fuzz[A-Za-z0-9_]+' . | sort -u | while IFS=: read -r file func; do \
+		name=$${func#func }; echo "$$(dirname "$$file") $$name"; \
+		$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) "$$(dirname "$$file")" </dev/null; \
+	done
+
+.PHONY: cover
+cover: ## run the tests with coverage, per package and in all; bin/cover.out keeps it
+	@mkdir -p bin
+	$(GO) test -shuffle=on -timeout 20m -coverprofile=bin/cover.out ./...
+	@$(GO) tool cover -func=bin/cover.out | tail -n 1
+
+.PHONY: lint
+lint: $(CACHE)/lint/golangci-lint ## run the linters of .golangci.yml over all code, real-peer tests included
+	$< run --build-tags real ./...
+
+# go build does nothing when the program is up to date, so it is asked each time.
+.PHONY: $(CACHE)/lint/golangci-lint
+$(CACHE)/lint/golangci-lint:
+	@CGO_ENABLED=0 $(GO) -C tools/lint build -trimpath -ldflags '-s -w' -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+.PHONY: vuln
+vuln: ## look up known vulnerabilities of the modules in use; needs the Go vulnerability database
+	CGO_ENABLED=0 $(GO) -C tools/lint build -o $(CACHE)/lint/govulncheck golang.org/x/vuln/cmd/govulncheck
+	$(CACHE)/lint/govulncheck ./...
+
+.PHONY: generate
+generate: ## write all generated files (zz_gen_*) anew
+	$(GO) generate ./...
+
+.PHONY: fresh
+fresh: ## fail if generated files are not what "make generate" writes
+	@before=$$($(SUMS)); $(MAKE) --no-print-directory generate && after=$$($(SUMS)) && \
+	if [ "$$before" != "$$after" ]; then \
+		echo 'fresh: generated files were stale; they are written anew, commit them' >&2; exit 1; \
+	fi
+SUMS = find . -name 'zz_gen_*' -type f -exec sha256sum {} + | sort -k 2
+
+.PHONY: tidy
+tidy: ## fail if a go.mod or go.sum is not what "go mod tidy" writes
+	$(GO) mod tidy -diff
+	@for dir in tools/*/; do [ ! -f "$$dir/go.mod" ] || { echo "$(GO) -C $$dir mod tidy -diff"; $(GO) -C "$$dir" mod tidy -diff; } || exit 1; done
+
+.PHONY: check
+check: lint fresh tidy test ## all that a change must pass before it is sent in, but for test-real
+
+# The race detector needs a C compiler.
+.PHONY: cc
+cc:
+	@command -v "$$($(GO) env CC)" >/dev/null || tools/peers.sh cc
+
+# test-real picks tests by name, so a real-peer test with another name would never run.
+.PHONY: real-names
+real-names:
+	@! find . -name '*_real_test.go' -exec grep -HnE '^func Test' {} + | grep -vE 'func Test(Main\(|[A-Za-z0-9_]*Real)' || \
+		{ echo 'real-names: the tests above need "Real" in their names' >&2; exit 1; }
