@@ -78,8 +78,11 @@ type Expect struct {
 	Fingerprint apikey.Fingerprint
 }
 
-// ExpectHolding gives the Expect that accepts exactly h.
+// ExpectHolding gives the Expect that accepts exactly h, as far as h tells. A place that tells nothing gives the zero Expect.
 func ExpectHolding(h Holding) Expect {
+	if h.How == Nothing && h.Revision == "" {
+		return Expect{}
+	}
 	fp := h.Fingerprint
 	if h.Digest.Known() {
 		fp = h.Digest.Fingerprint()

@@ -46,7 +46,7 @@ func stageIsInvisible(x *run) {
 	r := x.stage(w, location.ExpectHolding(h))
 	x.holds("after staging another value", v)
 	h = x.inspect()
-	if p := pending(h, w); p == nil || !p.Ours {
+	if p := pending(h, w); h.How != location.Nothing && (p == nil || !p.Ours) {
 		x.Errorf("Inspect does not show what was staged as ours: %+v", h.Pending)
 	}
 	p, err := s.Promote(x.ctx, r)
@@ -115,6 +115,7 @@ func stageConflict(x *run) {
 	s := x.stager()
 	x.need(x.place.Overwrite != nil, "foreign changes")
 	_, _, h := x.hold()
+	x.need(comparable(h), "telling one state from another")
 	foreign := x.value()
 	x.place.Overwrite(x.TB, foreign)
 	v := x.value()
@@ -142,7 +143,7 @@ func unstageOwn(x *run) {
 			x.Errorf("something is still staged: %+v", h.Pending)
 		}
 	}
-	if x.place.StageForeign == nil {
+	if x.place.StageForeign == nil || x.h.How == location.Nothing {
 		return
 	}
 	foreign := x.value()

@@ -27,7 +27,7 @@ func allowed(f Fault, put bool) (kinds []fault.Kind, none bool) {
 	case 429:
 		return []fault.Kind{fault.RateLimited}, false
 	case 500:
-		if put && f.OnWrite {
+		if put {
 			return []fault.Kind{fault.Unavailable, fault.Indeterminate}, false
 		}
 		return []fault.Kind{fault.Unavailable}, false
@@ -35,9 +35,9 @@ func allowed(f Fault, put bool) (kinds []fault.Kind, none bool) {
 	switch {
 	case f.Cut:
 		return []fault.Kind{fault.Indeterminate}, false
-	case f.Garbage && put && f.OnWrite:
+	case f.Garbage && put:
 		// The status said success; a driver that needs nothing from the body may believe it.
-		return []fault.Kind{fault.Indeterminate, fault.Unknown, fault.Corrupt}, true
+		return []fault.Kind{fault.Indeterminate, fault.Unknown, fault.Corrupt, fault.Unavailable, fault.Invalid}, true
 	case f.Garbage:
 		return []fault.Kind{fault.Unknown, fault.Corrupt, fault.Unavailable, fault.Invalid}, false
 	}

@@ -336,13 +336,13 @@ func concurrentPuts(x *run) {
 		}
 		wg.Wait()
 		wins := 0
-		var held secret.Value
+		var won, held secret.Value
 		digest := x.heldDigest()
 		for i, err := range errs {
 			x.record(err)
 			if err == nil {
 				wins++
-				held = values[i]
+				won = values[i]
 			} else {
 				x.wantKind("the put that lost", err, fault.Conflict)
 			}
@@ -356,8 +356,13 @@ func concurrentPuts(x *run) {
 		if wins == 0 || x.h.CAS && wins != 1 {
 			x.Errorf("of %d puts with the same expectation %d won", n, wins)
 		}
-		if wins > 0 {
+		switch {
+		case digest.Known() && held.IsZero():
+			x.Error("after puts at once the place holds none of the values")
+		case digest.Known():
 			x.holds("after puts at once", held)
+		case wins == 1:
+			x.holds("after puts at once", won)
 		}
 		same("after puts at once")
 	}
@@ -377,7 +382,7 @@ func concurrentCalls(x *run) {
 			}
 			got, err := x.place.Driver.Inspect(x.ctx)
 			x.record(got, err)
-			if err != nil || !got.Present || got.Known() && !got.Holds(v.Digest()) {
+			if err != nil || !got.Present && got.How != location.Nothing || got.Known() && !got.Holds(v.Digest()) {
 				x.Errorf("inspect at once with puts of the same value: %+v, %v", got, err)
 			}
 		})
