@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -61,14 +62,13 @@ func ImportImage(t testing.TB, host string) string {
 	program := filepath.Join(t.TempDir(), "keyapp")
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
-	//nolint:gosec // G204: constant arguments.
 	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", program, "github.com/keywright/keywright/internal/peers/keyapp")
 	build.Dir = moduleRoot(t)
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build keyapp: %v\n%s", err, out)
 	}
-	data, err := os.ReadFile(program) //nolint:gosec // G304: the file that was just built.
+	data, err := os.ReadFile(program)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +95,7 @@ func importImage(ctx context.Context, client *http.Client, image io.Reader) erro
 	if err != nil {
 		return err
 	}
-	defer resp.Body.Close() //nolint:errcheck // Only read.
+	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
 		return fmt.Errorf("status %d", resp.StatusCode)
 	}
@@ -105,7 +105,7 @@ func importImage(ctx context.Context, client *http.Client, image io.Reader) erro
 			Error string `json:"error"`
 		}
 		switch err := messages.Decode(&message); {
-		case err == io.EOF: //nolint:errorlint // Decode returns it bare.
+		case errors.Is(err, io.EOF):
 			return nil
 		case err != nil:
 			return err

@@ -165,7 +165,7 @@ func (k *kube) call(ctx context.Context, method, path string, in, out any) error
 	if err != nil {
 		return err
 	}
-	defer resp.Body.Close() //nolint:errcheck // Only read.
+	defer resp.Body.Close()
 	data, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
 	switch {
 	case err != nil:
@@ -188,7 +188,7 @@ func moduleRoot(t testing.TB) string {
 		t.Fatal(err)
 	}
 	for {
-		data, err := os.ReadFile(filepath.Join(dir, "go.mod")) //nolint:gosec // G304: a file of the source tree.
+		data, err := os.ReadFile(filepath.Join(dir, "go.mod"))
 		if err == nil && strings.HasPrefix(string(data), "module github.com/keywright/keywright\n") {
 			return dir
 		}
@@ -203,7 +203,7 @@ func moduleRoot(t testing.TB) string {
 // required returns the version that a go.mod file requires of a module.
 func required(t testing.TB, gomod, module string) string {
 	t.Helper()
-	data, err := os.ReadFile(gomod) //nolint:gosec // G304: a file of the source tree.
+	data, err := os.ReadFile(gomod)
 	if err != nil {
 		t.Fatal(err)
 	}

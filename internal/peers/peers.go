@@ -97,7 +97,7 @@ func folder(t testing.TB, peer string) string {
 func port() (int, error) {
 	var last error
 	for range 100 {
-		n := 20000 + rand.IntN(10000) //nolint:gosec // G404: a port number is no secret.
+		n := 20000 + rand.IntN(10000)
 		l, err := net.Listen("tcp", loopback(n))
 		if err != nil {
 			last = err

@@ -20,7 +20,7 @@ import (
 	"github.com/moby/moby/api/pkg/stdcopy"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/client"
-	"k8s.io/apimachinery/pkg/apis/meta/v1"
+	v1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/dynamic"
@@ -62,7 +62,7 @@ func TestRealPostgreSQL(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer conn.Close(context.Background()) //nolint:errcheck // Dropping the database closes it anyway.
+		defer conn.Close(context.Background())
 		var one int
 		var fsync string
 		if err := conn.QueryRow(t.Context(), "SELECT 1, current_setting('fsync')").Scan(&one, &fsync); err != nil || one != 1 || fsync != "on" {
@@ -185,7 +185,7 @@ func TestRealDocker(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer docker.Close() //nolint:errcheck // The engine ends with the test.
+	defer docker.Close()
 	value := secrettest.Fake(t)
 	n := mustPort(t)
 	made, err := docker.ContainerCreate(t.Context(), client.ContainerCreateOptions{
@@ -211,7 +211,7 @@ func TestRealDocker(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer logs.Close() //nolint:errcheck // Only read.
+	defer logs.Close()
 	var out, errs bytes.Buffer
 	if _, err := stdcopy.StdCopy(&out, &errs, logs); err != nil {
 		t.Fatal(err)

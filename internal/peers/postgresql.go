@@ -74,7 +74,7 @@ func startCluster(initdb, server string) (err error) {
 	password := random()
 	passwords := filepath.Join(dir, "password")
 	// Mode 0644 inside a folder of mode 0700 that belongs to the server's user.
-	if err := os.WriteFile(passwords, []byte(password+"\n"), 0o644); err != nil { //nolint:gosec // G306: see above.
+	if err := os.WriteFile(passwords, []byte(password+"\n"), 0o644); err != nil {
 		return err
 	}
 	data := filepath.Join(dir, "data")
@@ -82,7 +82,6 @@ func startCluster(initdb, server string) (err error) {
 
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	//nolint:gosec // G204: the program is one that need found.
 	setup := exec.CommandContext(ctx, initdb, "-D", data, "-U", "keywright", "-A", "scram-sha-256", "--pwfile", passwords,
 		"-E", "UTF8", "--locale=C.UTF-8", "--no-sync")
 	setup.Env, setup.Dir, setup.SysProcAttr = environment, dir, attr
@@ -95,12 +94,11 @@ func startCluster(initdb, server string) (err error) {
 		return err
 	}
 	log := filepath.Join(dir, "postgres.log")
-	output, err := os.Create(log) //nolint:gosec // G304: a path made above.
+	output, err := os.Create(log)
 	if err != nil {
 		return err
 	}
-	defer output.Close() //nolint:errcheck // The child has its own descriptor.
-	//nolint:gosec,noctx // G204: as above; the guard ends it.
+	defer output.Close()
 	cmd := exec.Command(server, "-D", data, "-h", "127.0.0.1", "-p", strconv.Itoa(n), "-k", dir, "-c", "shared_buffers=32MB")
 	cmd.Env, cmd.Dir, cmd.SysProcAttr = environment, dir, attr
 	cmd.Stdout, cmd.Stderr = output, output
@@ -141,7 +139,6 @@ rm -rf "$2"
 // watch starts the guard of a server that outlives the test that started it. No hook runs when a test binary ends, least
 // of all after a panic, but its end of a pipe is always closed.
 func watch(pid int, dir string) (io.WriteCloser, error) {
-	//nolint:gosec,noctx // G204: a constant script; it ends by itself once its input is closed.
 	cmd := exec.Command("/bin/sh", "-c", guardScript, "guard", strconv.Itoa(pid), dir)
 	cmd.Env = []string{"PATH=/usr/bin:/bin"}
 	cmd.SysProcAttr = attributes(0)
@@ -166,7 +163,7 @@ func executeIn(ctx context.Context, url, statement string) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close(ctx) //nolint:errcheck // The statement's error is the one that counts.
+	defer func() { _ = conn.Close(ctx) }() // The statement's error is the one that counts.
 	_, err = conn.Exec(ctx, statement)
 	return err
 }

@@ -35,7 +35,7 @@ func start(t testing.TB, dir, name string, env []string, argv ...string) *proces
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(argv[0], argv[1:]...) //nolint:gosec,noctx // G204: the program is one that need found; stop ends it.
+	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Dir = dir
 	cmd.Env = env
 	cmd.Stdout = output
@@ -48,7 +48,7 @@ func start(t testing.TB, dir, name string, env []string, argv ...string) *proces
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		defer close(p.done)
-		defer output.Close() //nolint:errcheck // The log is for people.
+		defer output.Close()
 		err := cmd.Start()
 		if err == nil {
 			p.pid = cmd.Process.Pid
@@ -107,7 +107,7 @@ func (p *process) ready(t testing.TB, limit time.Duration, try func(context.Cont
 
 // tail returns the last lines of a log, at most 4 KiB.
 func tail(path string) string {
-	data, err := os.ReadFile(path) //nolint:gosec // G304: a path that start made.
+	data, err := os.ReadFile(path)
 	if err != nil {
 		return err.Error()
 	}
