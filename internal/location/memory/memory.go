@@ -204,6 +204,13 @@ func (p *Place) Neighbours() []byte {
 	return bytes.Clone(p.neighbours)
 }
 
+// Forget erases every older copy of the value with this digest, whoever wrote it.
+func (p *Place) Forget(d apikey.Digest) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.older = slices.DeleteFunc(p.older, func(v version) bool { return v.value.Digest().Same(d) })
+}
+
 // Held gives the value in force, or the zero Value.
 func (p *Place) Held() secret.Value {
 	p.mu.Lock()
