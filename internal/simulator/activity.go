@@ -48,7 +48,7 @@ func (s *Simulator) note(now time.Time, a activity) {
 
 // actorConsole is the Console's own person. The caller holds the lock.
 func (s *Simulator) actorConsole(agent string) actor {
-	a := actor{Type: "user_actor", UserID: s.consoleBy, UserAgent: agent}
+	a := actor{Type: "user_actor", UserID: s.consoleBy, UserAgent: masked(agent)}
 	if u := s.user(s.consoleBy); u != nil {
 		a.EmailAddress = u.Email
 	}
@@ -56,7 +56,7 @@ func (s *Simulator) actorConsole(agent string) actor {
 }
 
 func actorAPI(c *call) actor {
-	a := actor{Type: "admin_api_key_actor", UserAgent: c.r.UserAgent()}
+	a := actor{Type: "admin_api_key_actor", UserAgent: masked(c.r.UserAgent())}
 	if host, _, err := net.SplitHostPort(c.r.RemoteAddr); err == nil {
 		a.IPAddress = host
 	}

@@ -366,12 +366,12 @@ func legacyQuery(c *call, params []string, widthNames, groups []string) (report,
 
 // fill puts the rows into the buckets of a page.
 func fill(page []bucket, rows []row, result func(row) []map[string]any) []bucket {
+	at := map[string][]map[string]any{}
+	for _, w := range rows {
+		at[stamp(w.start)] = append(at[stamp(w.start)], result(w)...)
+	}
 	for i := range page {
-		for _, w := range rows {
-			if stamp(w.start) == page[i].StartingAt {
-				page[i].Results = append(page[i].Results, result(w)...)
-			}
-		}
+		page[i].Results = append(page[i].Results, at[page[i].StartingAt]...)
 	}
 	return append([]bucket{}, page...)
 }

@@ -44,7 +44,8 @@ func (k FaultKind) String() string {
 }
 
 // Fault describes requests and what happens to them. Empty match fields match
-// everything; a request must match all that are set.
+// everything; a request must match all that are set. A fault comes before the
+// judgement of key, version and body: a refused key meets it too.
 type Fault struct {
 	// Method is an HTTP method.
 	Method string
@@ -67,6 +68,8 @@ type Fault struct {
 	Type, ErrorCode, Message string
 	// RetryAfter is sent as retry-after in whole seconds; zero sends none.
 	RetryAfter time.Duration
+	// Headers are added to the reply, for example x-should-retry.
+	Headers map[string]string
 	// Delay belongs to FaultDelay.
 	Delay time.Duration
 	// After belongs to FaultStreamError.
@@ -147,6 +150,16 @@ func pathMatches(pattern, path string) bool {
 		return strings.HasPrefix(path, prefix)
 	}
 	return pattern == "" || pattern == path
+}
+
+// addHeaders puts the fault's headers on a reply; a nil fault has none.
+func (f *Fault) addHeaders(h http.Header) {
+	if f == nil {
+		return
+	}
+	for name, value := range f.Headers {
+		h.Set(name, value)
+	}
 }
 
 func (f *Fault) apiError() *apiError {

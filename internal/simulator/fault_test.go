@@ -92,6 +92,12 @@ func TestFaultMatching(t *testing.T) {
 		t.Errorf("the fault armed last must win: %v", got)
 	}
 	w.ClearFaults()
+	w.Fail(simulator.Fault{Status: 500, Headers: map[string]string{"x-should-retry": "false"}, Times: 1})
+	if a := w.want(500, "GET", "/v1/models", va, ""); a.header.Get("x-should-retry") != "false" {
+		t.Error("the fault's header is missing")
+	}
+	w.Fail(simulator.Fault{Status: 503, Times: 1})
+	w.want(503, "GET", "/v1/models", "unknown", "")
 	if s := get(va, "/v1/models"); s != 200 {
 		t.Errorf("after ClearFaults: %d", s)
 	}
@@ -198,6 +204,11 @@ func TestLogIsBounded(t *testing.T) {
 	}
 	if n := len(w.Requests()); n > 10 || n < 5 {
 		t.Errorf("%d requests in the log, want at most 10", n)
+	}
+	w.do("GET", "/v1/models/"+value, value, "", header("User-Agent", value))
+	log := w.Requests()
+	if last := log[len(log)-1]; last.Path != "(masked)" || last.UserAgent != "(masked)" {
+		t.Error("the log holds a value that was sent in the wrong place")
 	}
 	w.ForgetRequests()
 	if n := len(w.Requests()); n != 0 {

@@ -100,7 +100,7 @@ func (s *Simulator) plan(c *call, body []byte, counting bool) (planned, *apiErro
 	if m.Model == "" {
 		return planned{}, invalid("model: Field required")
 	}
-	known, fail := usableModel(m.Model, c.now)
+	known, fail := s.usableModel(m.Model, c.now)
 	if fail != nil {
 		return planned{}, fail
 	}

@@ -81,22 +81,21 @@ func (m model) lifecycle(now time.Time) string {
 	return "active"
 }
 
-// findModel returns a model by id or alias, retired or not.
-func findModel(id string) (model, bool) {
-	if full, ok := aliases()[id]; ok {
-		id = full
+// index maps every id and alias to its model, retired or not.
+func index(all []model) map[string]model {
+	out := map[string]model{}
+	for _, m := range all {
+		out[m.id] = m
 	}
-	all := catalogue()
-	i := slices.IndexFunc(all, func(m model) bool { return m.id == id })
-	if i < 0 {
-		return model{}, false
+	for short, id := range aliases() {
+		out[short] = out[id]
 	}
-	return all[i], true
+	return out
 }
 
 // usableModel returns a model that answers requests at now.
-func usableModel(id string, now time.Time) (model, *apiError) {
-	m, ok := findModel(id)
+func (s *Simulator) usableModel(id string, now time.Time) (model, *apiError) {
+	m, ok := s.modelIndex[id]
 	if !ok || m.lifecycle(now) == "retired" {
 		return model{}, notFound("model: " + clip(id))
 	}
@@ -159,7 +158,7 @@ func (s *Simulator) listModels(c *call) (reply, *apiError) {
 		want = []string{"active", "deprecated"}
 	}
 	var all []modelObject
-	for _, m := range catalogue() {
+	for _, m := range s.models {
 		if slices.Contains(want, m.lifecycle(c.now)) {
 			all = append(all, m.object(c.now))
 		}
@@ -169,7 +168,7 @@ func (s *Simulator) listModels(c *call) (reply, *apiError) {
 }
 
 func (s *Simulator) getModel(c *call) (reply, *apiError) {
-	m, fail := usableModel(c.r.PathValue("id"), c.now)
+	m, fail := s.usableModel(c.r.PathValue("id"), c.now)
 	if fail != nil {
 		return reply{}, fail
 	}

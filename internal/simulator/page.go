@@ -101,7 +101,7 @@ func offsetOf(q url.Values) (int, *apiError) {
 	raw, err := base64.RawURLEncoding.DecodeString(v)
 	if err == nil {
 		if digits, ok := strings.CutPrefix(string(raw), "page:"); ok {
-			if n, err := strconv.Atoi(digits); err == nil && n > 0 {
+			if n, err := strconv.Atoi(digits); err == nil && n > 0 && n < 1<<30 {
 				return n, nil
 			}
 		}

@@ -1,6 +1,7 @@
 package simulator
 
 import (
+	"strings"
 	"time"
 )
 
@@ -56,8 +57,8 @@ func (s *Simulator) ForgetRequests() {
 
 func (s *Simulator) record(c *call, status int, hit *Fault) {
 	r := Request{
-		Time: c.now, Method: c.r.Method, Path: c.r.URL.Path, KeyID: c.who.keyID, Workspace: c.who.workspace,
-		Status: status, RequestID: c.requestID, Version: c.version, UserAgent: c.r.UserAgent(),
+		Time: c.now, Method: c.r.Method, Path: masked(c.r.URL.Path), KeyID: c.who.keyID, Workspace: c.who.workspace,
+		Status: status, RequestID: c.requestID, Version: c.version, UserAgent: masked(c.r.UserAgent()),
 	}
 	if hit != nil {
 		r.Fault = hit.Kind.String()
@@ -69,4 +70,12 @@ func (s *Simulator) record(c *call, status int, hit *Fault) {
 	s.requests = append(s.requests, r)
 	s.mu.Unlock()
 	s.log.Info("simulated request", "method", r.Method, "path", r.Path, "key_id", r.KeyID, "status", status, "fault", r.Fault)
+}
+
+// masked replaces a text that may hold a value that a caller put in the wrong place.
+func masked(text string) string {
+	if strings.Contains(text, "sk-"+"ant-") {
+		return "(masked)"
+	}
+	return text
 }

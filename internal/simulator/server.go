@@ -154,6 +154,7 @@ func (s *Simulator) answer(w http.ResponseWriter, c *call, rt route, fail *apiEr
 			fail = hit.apiError()
 		case FaultPlain:
 			s.record(c, hit.Status, hit)
+			hit.addHeaders(w.Header())
 			writePlain(w, hit)
 			return
 		}
@@ -167,6 +168,7 @@ func (s *Simulator) answer(w http.ResponseWriter, c *call, rt route, fail *apiEr
 	}
 	if fail == nil && out.stream != nil {
 		s.headers(w.Header(), c, nil)
+		hit.addHeaders(w.Header())
 		s.record(c, http.StatusOK, hit)
 		s.runStream(w, c, out.stream, hit)
 		return
@@ -192,6 +194,7 @@ func (s *Simulator) answer(w http.ResponseWriter, c *call, rt route, fail *apiEr
 	}
 	s.record(c, status, hit)
 	s.headers(w.Header(), c, fail)
+	hit.addHeaders(w.Header())
 	w.Header().Set("Content-Type", contentType)
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	if hit != nil {

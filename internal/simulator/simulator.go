@@ -73,6 +73,9 @@ type Simulator struct {
 	log    *slog.Logger
 	routes http.Handler
 
+	models     []model // newest first
+	modelIndex map[string]model
+
 	mu         sync.Mutex
 	rng        io.Reader
 	offset     time.Duration
@@ -142,7 +145,9 @@ func newEmpty(o Options) *Simulator {
 		usage:     map[usageKey]usageSum{},
 		limits:    map[string]int{},
 		windows:   map[string]*window{},
+		models:    catalogue(),
 	}
+	s.modelIndex = index(s.models)
 	if o.Seed != 0 {
 		var seed [32]byte
 		binary.LittleEndian.PutUint64(seed[:], o.Seed)

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 )
 
 const stateFormat = 1
@@ -61,10 +62,26 @@ func Open(path string, o Options) (*Simulator, error) {
 	if st.Format != stateFormat {
 		return nil, fmt.Errorf("read simulator state %q: format %d is not known", path, st.Format)
 	}
+	if err := st.check(); err != nil {
+		return nil, fmt.Errorf("read simulator state %q: %w", path, err)
+	}
 	s := newEmpty(o)
 	s.statePath = path
 	s.restore(st)
 	return s, nil
+}
+
+// check refuses what save never writes.
+func (st state) check() error {
+	switch {
+	case st.OrgID == "":
+		return errors.New("the organization is missing")
+	case slices.Contains(st.Workspaces, nil), slices.Contains(st.Users, nil), slices.Contains(st.Keys, nil), slices.Contains(st.Admins, nil):
+		return errors.New("a list has an empty entry")
+	case !slices.ContainsFunc(st.Workspaces, func(w *workspace) bool { return w.ID == st.DefaultWS }):
+		return errors.New("the default workspace is missing")
+	}
+	return nil
 }
 
 func (s *Simulator) restore(st state) {

@@ -79,7 +79,7 @@ func TestStateSurvivesARestart(t *testing.T) {
 }
 
 func TestOpenRefusesOtherFiles(t *testing.T) {
-	for name, content := range map[string]string{"garbage": "hello", "newer": `{"format":99}`, "digest": `{"format":1,"keys":[{"sha256":"00"}]}`} {
+	for name, content := range map[string]string{"garbage": "hello", "newer": `{"format":99}`, "empty": `{"format":1}`, "digest": `{"format":1,"keys":[{"sha256":"00"}]}`} {
 		path := filepath.Join(t.TempDir(), name)
 		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 			t.Fatal(err)

@@ -206,7 +206,7 @@ func (s *Simulator) rows(r report, now time.Time) []row {
 		w.sum.Requests += v.Requests
 		w.sum.Input += v.Input
 		w.sum.Output += v.Output
-		if m, ok := findModel(k.Model); ok {
+		if m, ok := s.modelIndex[k.Model]; ok {
 			w.costIn += v.Input * m.in
 			w.costOut += v.Output * m.out
 		}
@@ -239,7 +239,7 @@ func (s *Simulator) passes(filters map[string][]string, k usageKey) bool {
 				}
 			}
 		}
-		if name == "model" && slices.ContainsFunc(accepted, func(a string) bool { m, ok := findModel(a); return ok && m.id == value }) {
+		if name == "model" && slices.ContainsFunc(accepted, func(a string) bool { m, ok := s.modelIndex[a]; return ok && m.id == value }) {
 			continue
 		}
 		if !slices.Contains(accepted, value) {
