@@ -13,6 +13,7 @@
 package httpx
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
@@ -51,6 +52,8 @@ type Options struct {
 	RootCAs *x509.CertPool
 	// Log receives one line per call at debug level. Nil logs nothing.
 	Log *slog.Logger
+	// Dial replaces the network, for tests without one. The checks of addresses do not apply then. Nil uses the network.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Now is the clock for a Retry-After given as a date when the reply has no Date. Nil gives time.Now.
 	Now func() time.Time
 }
@@ -101,6 +104,9 @@ func New(o Options) (*Client, error) {
 		IdleConnTimeout:        90 * time.Second,
 		MaxResponseHeaderBytes: 128 << 10,
 	}
+	if o.Dial != nil {
+		c.transport.DialContext = o.Dial
+	}
 	if o.ProxyFromEnvironment && base.Scheme == "https" {
 		c.transport.Proxy = http.ProxyFromEnvironment
 	}
@@ -140,7 +146,8 @@ func parseBase(raw string) (*url.URL, error) {
 }
 
 func loopbackName(host string) bool {
-	if strings.EqualFold(host, "localhost") {
+	// The address that the name leads to is checked again when it is dialled.
+	if host = strings.ToLower(host); host == "localhost" || strings.HasSuffix(host, ".localhost") {
 		return true
 	}
 	ip, err := netip.ParseAddr(host)

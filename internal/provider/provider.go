@@ -114,8 +114,11 @@ type UsageQuery struct {
 type Usage struct {
 	Seen    map[string][]Bucket `json:"seen"`
 	FreshTo time.Time           `json:"fresh_to,omitzero"`
-	Source  string              `json:"source"` // "analytics" or "usage report"
-	Counts  string              `json:"counts"` // "requests" or "tokens"
+	// NewestBucket is the start of the newest bucket in Seen, or zero. A source without FreshTo is complete up to there at least when the
+	// bucket holds a message of the caller's own.
+	NewestBucket time.Time `json:"newest_bucket,omitzero"`
+	Source       string    `json:"source"` // "analytics" or "usage report"
+	Counts       string    `json:"counts"` // "requests" or "tokens"
 }
 
 // Bucket is the usage of one key in a span of time.
