@@ -57,6 +57,8 @@ cover: ## run the tests with coverage, per package and in all; bin/cover.out kee
 .PHONY: lint
 lint: $(CACHE)/lint/golangci-lint ## run the linters of .golangci.yml over all code, real-peer tests included
 	$< run --build-tags real ./...
+	@! { grep -rl --include='*_test.go' 'time\.Sleep(' . | xargs -r grep -L '"testing/synctest"' | grep .; } || \
+		{ echo 'lint: the tests above sleep outside a testing/synctest bubble' >&2; exit 1; }
 
 # go build does nothing when the program is up to date, so it is asked each time.
 .PHONY: $(CACHE)/lint/golangci-lint
