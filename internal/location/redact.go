@@ -82,7 +82,7 @@ func errorCarries(err error, v secret.Value) bool {
 			return true
 		}
 	}
-	switch e := err.(type) {
+	switch e := err.(type) { //nolint:errorlint // It walks the tree itself, one error at a time.
 	case interface{ Unwrap() error }:
 		return errorCarries(e.Unwrap(), v)
 	case interface{ Unwrap() []error }:
