@@ -68,7 +68,14 @@ func (s *Simulator) console() http.Handler {
 		}
 		http.Redirect(w, r, "/console", http.StatusSeeOther)
 	})
-	guarded := http.NewCrossOriginProtection().Handler(http.MaxBytesHandler(mux, 64<<10))
+	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, "This is a simulation. The page does not exist; try /console.", http.StatusNotFound)
+	})
+	protection := http.NewCrossOriginProtection()
+	protection.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, "This is a simulation. The simulated Console refuses requests of other pages.", http.StatusForbidden)
+	}))
+	guarded := protection.Handler(http.MaxBytesHandler(mux, 64<<10))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
@@ -76,7 +83,7 @@ func (s *Simulator) console() http.Handler {
 		h.Set("Referrer-Policy", "same-origin")
 		h.Set("Cache-Control", "no-store")
 		if !s.knownHost(r.Host) {
-			http.Error(w, "The simulated Console answers only under a loopback address.", http.StatusForbidden)
+			http.Error(w, "This is a simulation. The simulated Console answers only under a loopback address.", http.StatusForbidden)
 			return
 		}
 		guarded.ServeHTTP(w, r)

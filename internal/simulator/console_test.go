@@ -34,6 +34,10 @@ func TestConsole(t *testing.T) {
 		t.Error("the style sheet has the wrong type")
 	}
 
+	if a := w.want(404, "GET", "/none", "", ""); !strings.Contains(string(a.body), "simulation") {
+		t.Errorf("404 page: %s", a.body)
+	}
+
 	body, ct := form(url.Values{"name": {"from <console>"}, "workspace": {ws}, "kind": {"service"}, "expires": {"7d"}})
 	made := w.want(200, "POST", "/console/keys", "", body, ct, header("Origin", w.url))
 	m := regexp.MustCompile(`value="(sk-ant-` + `[^"]+)"`).FindSubmatch(made.body)
@@ -105,6 +109,9 @@ func TestConsoleRefusesForeignPages(t *testing.T) {
 			a := w.do("POST", "/console/keys", "", body, append(tt.opts, ct)...)
 			if a.status != tt.status {
 				t.Errorf("got %d, want %d", a.status, tt.status)
+			}
+			if !strings.Contains(strings.ToLower(string(a.body)), "simulation") {
+				t.Errorf("the page does not say that it is a simulation: %s", a.body)
 			}
 			if made := len(w.Keys()) > before; made != (tt.status == 200) {
 				t.Errorf("key made = %v", made)

@@ -25,5 +25,7 @@
 //   - anthropic-workspace-id that differs from the key's workspace gets 400;
 //     a key without a workspace that names none acts in the default one;
 //   - lists of keys and workspaces are ordered newest first;
-//   - an unknown query parameter gets 400, so that misspelt filters are found.
+//   - an unknown query parameter gets 400, so that misspelt filters are found;
+//     the report filters for dimensions without data (products, sessions,
+//     organizations and such) count as unknown.
 package simulator

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"time"
 )
 
 // PipeURL is the base URL for the clients of Pipe.
@@ -17,7 +18,7 @@ const PipeURL = "http://simulator.localhost"
 // the bubble ends; it may be called twice.
 func (s *Simulator) Pipe() (transport *http.Transport, stop func()) {
 	l := &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
-	srv := &http.Server{Handler: s.Handler()}
+	srv := &http.Server{Handler: s.Handler(), ReadHeaderTimeout: time.Minute}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

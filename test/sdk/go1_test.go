@@ -3,6 +3,7 @@ package sdk_test
 import (
 	"errors"
 	"slices"
+	"strconv"
 	"testing"
 	"testing/synctest"
 
@@ -76,7 +77,7 @@ func TestGo1(t *testing.T) {
 		}
 
 		k, err := admin.Beta.Organization.APIKeys.Get(ctx, p.keyID)
-		if err != nil || k.WorkspaceID != p.workspace || k.Scope.WorkspaceID != p.workspace {
+		if err != nil || k.JSON.WorkspaceID.Raw() != strconv.Quote(p.workspace) || k.Scope.WorkspaceID != p.workspace {
 			t.Fatalf("key: %v %v", k, err)
 		}
 		if _, err := admin.Organization.APIKeys.Update(ctx, p.keyID, anthropic1.OrganizationAPIKeyUpdateParams{Status: anthropic1.OrganizationAPIKeyUpdateParamsStatusArchived}); err != nil {
