@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -42,7 +43,7 @@ func Docker(t testing.TB) string {
 		t.Fatal(err)
 	}
 	environment := []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=" + dir, "TMPDIR=" + dir}
-	p := start(t, dir, "dockerd", environment, dockerd,
+	p := start(t, dir, "dockerd", syscall.SIGTERM, environment, dockerd,
 		"--config-file="+config, "--host=unix://"+socket, "--group=root",
 		"--data-root="+filepath.Join(dir, "data"), "--exec-root="+filepath.Join(dir, "exec"), "--pidfile="+filepath.Join(dir, "dockerd.pid"),
 		"--bridge=none", "--iptables=false", "--ip6tables=false", "--shutdown-timeout=5")

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -64,14 +65,14 @@ func Kubernetes(t testing.TB) string {
 
 	etcdURL := "http://" + loopback(mustPort(t))
 	etcdPeerURL := "http://" + loopback(mustPort(t))
-	store := start(t, dir, "etcd", environment, etcd,
+	store := start(t, dir, "etcd", syscall.SIGKILL, environment, etcd,
 		"--name=keywright", "--data-dir="+filepath.Join(dir, "etcd"),
 		"--listen-client-urls="+etcdURL, "--advertise-client-urls="+etcdURL,
 		"--listen-peer-urls="+etcdPeerURL, "--initial-advertise-peer-urls="+etcdPeerURL, "--initial-cluster=keywright="+etcdPeerURL)
 	store.ready(t, time.Minute, func(ctx context.Context) error { return get(ctx, http.DefaultClient, etcdURL+"/health") })
 
 	_, securePort, _ := strings.Cut(address, ":")
-	api := start(t, dir, "kube-apiserver", environment, apiserver,
+	api := start(t, dir, "kube-apiserver", syscall.SIGKILL, environment, apiserver,
 		"--etcd-servers="+etcdURL,
 		"--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", "--secure-port="+securePort, "--endpoint-reconciler-type=none",
 		"--tls-cert-file="+filepath.Join(dir, "server.crt"), "--tls-private-key-file="+filepath.Join(dir, "server.key"),
@@ -87,11 +88,11 @@ func Kubernetes(t testing.TB) string {
 	k := &kube{client: client, base: "https://" + address}
 	api.ready(t, 2*time.Minute, func(ctx context.Context) error { return get(ctx, client, k.base+"/readyz") })
 
-	manager := start(t, dir, "kube-controller-manager", environment, controllers,
+	manager := start(t, dir, "kube-controller-manager", syscall.SIGKILL, environment, controllers,
 		"--kubeconfig="+kubeconfig, "--leader-elect=false", "--secure-port=0", "--kube-api-qps=500", "--kube-api-burst=1000",
 		"--root-ca-file="+filepath.Join(dir, "ca.crt"), "--service-account-private-key-file="+filepath.Join(dir, "server.key"))
-	start(t, dir, "kube-scheduler", environment, scheduler, "--kubeconfig="+kubeconfig, "--leader-elect=false", "--secure-port=0")
-	simulator := start(t, dir, "kwok", environment, kwok,
+	start(t, dir, "kube-scheduler", syscall.SIGKILL, environment, scheduler, "--kubeconfig="+kubeconfig, "--leader-elect=false", "--secure-port=0")
+	simulator := start(t, dir, "kwok", syscall.SIGKILL, environment, kwok,
 		"--kubeconfig="+kubeconfig, "--config="+stages, "--manage-all-nodes=true", "--server-address=", "--node-port=0",
 		"--node-ip=127.0.0.1", "--node-lease-duration-seconds=40")
 	// Pods are only admitted into a namespace that has its default service account.

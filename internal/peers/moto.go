@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -21,7 +22,7 @@ func Moto(t testing.TB) string {
 	dir := folder(t, "moto")
 	n := mustPort(t)
 	// The environment stays: the program may be a shim that finds its interpreter by it.
-	p := start(t, dir, "moto_server", os.Environ(), program, "-H", "127.0.0.1", "-p", strconv.Itoa(n))
+	p := start(t, dir, "moto_server", syscall.SIGKILL, os.Environ(), program, "-H", "127.0.0.1", "-p", strconv.Itoa(n))
 	endpoint := "http://" + loopback(n)
 	p.ready(t, time.Minute, func(ctx context.Context) error { return get(ctx, http.DefaultClient, endpoint+"/moto-api/data.json") })
 	return endpoint

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -104,14 +105,14 @@ func TestProcessEndsWithItsTest(t *testing.T) {
 	dir := t.TempDir()
 	var stubborn, meek *process
 	t.Run("inner", func(t *testing.T) {
-		meek = start(t, dir, "meek", nil, "/bin/sh", "-c", "echo here; exec sleep 600")
+		meek = start(t, dir, "meek", syscall.SIGKILL, nil, "/bin/sh", "-c", "echo here; exec sleep 600")
 		meek.ready(t, time.Minute, func(context.Context) error {
 			if tail(meek.log) != "here\n" {
 				return errors.New("no output yet")
 			}
 			return nil
 		})
-		stubborn = start(t, dir, "stubborn", nil, "/bin/sh", "-c", "trap '' TERM; echo set; while :; do sleep 600; done")
+		stubborn = start(t, dir, "stubborn", syscall.SIGKILL, nil, "/bin/sh", "-c", "trap '' TERM; echo set; while :; do sleep 600; done")
 		stubborn.ready(t, time.Minute, func(context.Context) error {
 			if tail(stubborn.log) != "set\n" {
 				return errors.New("no output yet")

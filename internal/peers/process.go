@@ -26,9 +26,10 @@ type process struct {
 const stopGrace = 30 * time.Second
 
 // start runs argv with the environment env and ends it when the test ends: SIGTERM, then SIGKILL after stopGrace. Should
-// the test process die first, the kernel sends SIGTERM. Output goes to NAME.log in dir, of which the end is shown when the
+// the test process die first, the kernel sends orphaned: SIGKILL, or SIGTERM to a process with something to clean up
+// outside its folder. Output goes to NAME.log in dir, of which the end is shown when the
 // test has failed.
-func start(t testing.TB, dir, name string, env []string, argv ...string) *process {
+func start(t testing.TB, dir, name string, orphaned syscall.Signal, env []string, argv ...string) *process {
 	t.Helper()
 	p := &process{name: name, log: filepath.Join(dir, name+".log"), done: make(chan struct{})}
 	output, err := os.Create(p.log)
@@ -40,7 +41,7 @@ func start(t testing.TB, dir, name string, env []string, argv ...string) *proces
 	cmd.Env = env
 	cmd.Stdout = output
 	cmd.Stderr = output
-	cmd.SysProcAttr = attributes(syscall.SIGTERM)
+	cmd.SysProcAttr = attributes(orphaned)
 
 	started := make(chan error, 1)
 	go func() {
