@@ -63,7 +63,7 @@ func localDisk(dir string) error {
 	if err != nil {
 		return networkFile(dir, "fuse of an unknown sort")
 	}
-	defer f.Close() //nolint:errcheck // Only read.
+	defer f.Close()
 	if name := mountType(f, dir); !localFUSE[name] {
 		return networkFile(dir, name)
 	}

@@ -20,10 +20,7 @@ func (s *Store) Claim(ctx context.Context, owner string, ttl time.Duration) (row
 		return row, false, fault.New(fault.Invalid, what+": it lacks an owner or a time")
 	}
 	// Looking first spares an idle store the turn of a writer.
-	err = s.View(ctx, func(t *Tx) (err error) {
-		_, ok, err = one(t, what, scanText, `SELECT id`+due, nanos(s.now()))
-		return err
-	})
+	_, ok, err = one(s.peek(ctx), what, scanText, `SELECT id`+due, nanos(s.now()))
 	if err != nil || !ok {
 		return row, false, err
 	}
@@ -134,30 +131,26 @@ func (s *Store) Fence(ctx context.Context, id string) (fence, signals int64, sta
 		fence, signals int64
 		status         rotation.Status
 	}
-	var p pulse
-	scan := func(row scanner) (p pulse, err error) { return p, row.Scan(&p.fence, &p.signals, &p.status) }
-	err = s.View(ctx, func(t *Tx) error {
-		var ok bool
-		var err error
-		p, ok, err = one(t, "read fence", scan, `SELECT fence, signals, status FROM rotations WHERE id = $1`, id)
-		if err == nil && !ok {
-			err = noRotation(id)
-		}
-		return err
-	})
+	scan := func(row scanner) (p pulse, err error) {
+		err = row.Scan(&p.fence, &p.signals, &p.status)
+		return p, err
+	}
+	p, ok, err := one(s.peek(ctx), "read fence", scan, `SELECT fence, signals, status FROM rotations WHERE id = $1`, id)
+	if err == nil && !ok {
+		err = noRotation(id)
+	}
 	return p.fence, p.signals, p.status, err
 }
 
 // NextWake gives the earliest time at which Claim may find a rotation, which may be past; ok is false when none is active.
 // A signal may make it earlier at any time, so a driver sleeps for a bounded time whatever this says.
 func (s *Store) NextWake(ctx context.Context) (at time.Time, ok bool, err error) {
-	scan := func(row scanner) (at time.Time, err error) { return at, row.Scan(timeColumn{&at}) }
-	err = s.View(ctx, func(t *Tx) (err error) {
-		at, ok, err = one(t, "read wake time", scan, `SELECT CASE WHEN lease_owner <> '' AND lease_until > wake_at THEN lease_until
-			ELSE wake_at END AS free_at FROM rotations WHERE ended = 0 ORDER BY free_at LIMIT 1`)
-		return err
-	})
-	return at, ok, err
+	scan := func(row scanner) (at time.Time, err error) {
+		err = row.Scan(timeColumn{&at})
+		return at, err
+	}
+	return one(s.peek(ctx), "read wake time", scan, `SELECT CASE WHEN lease_owner <> '' AND lease_until > wake_at THEN lease_until
+		ELSE wake_at END AS free_at FROM rotations WHERE ended = 0 ORDER BY free_at LIMIT 1`)
 }
 
 // FreeLeases ends every lease of a SQLite store, so that a restarted driver need not wait for those of its predecessor to run
@@ -175,4 +168,7 @@ func (s *Store) FreeLeases(ctx context.Context) (n int64, err error) {
 	return n, err
 }
 
-func scanText(row scanner) (s string, err error) { return s, row.Scan(&s) }
+func scanText(row scanner) (s string, err error) {
+	err = row.Scan(&s)
+	return s, err
+}

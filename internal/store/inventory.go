@@ -171,7 +171,10 @@ func (t *Tx) DropSealed(id apikey.VersionID) error {
 
 // SealedIDs lists the versions that have a sealed value, by id.
 func (t *Tx) SealedIDs() ([]apikey.VersionID, error) {
-	scan := func(row scanner) (id apikey.VersionID, err error) { return id, row.Scan(&id) }
+	scan := func(row scanner) (id apikey.VersionID, err error) {
+		err = row.Scan(&id)
+		return id, err
+	}
 	return all(t, "read sealed values", scan, `SELECT version_id FROM sealed ORDER BY version_id`)
 }
 
@@ -207,7 +210,8 @@ func (t *Tx) ClaimSpare(version apikey.VersionID, rotationID string) error {
 }
 
 func scanClaim(row scanner) (c SpareClaim, err error) {
-	return c, row.Scan(&c.Version, &c.Rotation, timeColumn{&c.At})
+	err = row.Scan(&c.Version, &c.Rotation, timeColumn{&c.At})
+	return c, err
 }
 
 // ReleaseClaim ends the rotation's hold on a version, if it has one.
@@ -228,7 +232,8 @@ func (t *Tx) Claims() ([]SpareClaim, error) {
 }
 
 func scanSlot(row scanner) (s Slot, err error) {
-	return s, row.Scan(&s.Key, &s.Organization, &s.Workspace, &s.ProviderURL, timeColumn{&s.Pinned}, &s.PinnedBy)
+	err = row.Scan(&s.Key, &s.Organization, &s.Workspace, &s.ProviderURL, timeColumn{&s.Pinned}, &s.PinnedBy)
+	return s, err
 }
 
 // Slot gives where a key is pinned; ok is false when it is not.
@@ -257,7 +262,10 @@ const metaStoreID = "store.id"
 
 // Meta gives a named text; ok is false when it was never set.
 func (t *Tx) Meta(name string) (value string, ok bool, err error) {
-	scan := func(row scanner) (v string, err error) { return v, row.Scan(&v) }
+	scan := func(row scanner) (v string, err error) {
+		err = row.Scan(&v)
+		return v, err
+	}
 	return one(t, "read meta", scan, `SELECT value FROM meta WHERE name = $1`, name)
 }
 

@@ -27,7 +27,7 @@ func DriverLock(dir string) (release func() error, err error) {
 			return nil, fault.Wrap(fault.Forbidden, err, what)
 		}
 		by := "another process"
-		if b, err := os.ReadFile(path); err == nil { //nolint:gosec // G304: beside the store.
+		if b, err := os.ReadFile(path); err == nil {
 			if pid, err := strconv.Atoi(strings.TrimSpace(string(b))); err == nil {
 				by = fmt.Sprintf("process %d", pid)
 			}
@@ -64,7 +64,7 @@ func waitLock(ctx context.Context, path string) (release func() error, err error
 // lockFile opens the file, makes it with mode 0600 when it is not there, and locks it; the lock ends with the descriptor.
 // The error is EWOULDBLOCK when another has the lock.
 func lockFile(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600) //nolint:gosec // G304: beside the store.
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
 	}

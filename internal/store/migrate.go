@@ -130,7 +130,7 @@ func (s *Store) backup(ctx context.Context, version int64) error {
 	}
 	copied := fmt.Sprintf("%s.v%d-%s.bak", path, version, s.now().Format("20060102T150405Z"))
 	// VACUUM INTO accepts an empty file, and so leaves it its mode.
-	f, err := os.OpenFile(copied, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600) //nolint:gosec // G304: beside the store.
+	f, err := os.OpenFile(copied, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return fault.Wrap(fault.Unavailable, err, what)
 	}

@@ -9,7 +9,8 @@ import (
 )
 
 func scanDesired(row scanner) (d Desired, err error) {
-	return d, row.Scan(&d.Location, &d.Key, &d.Version, &d.Rotation, timeColumn{&d.At})
+	err = row.Scan(&d.Location, &d.Key, &d.Version, &d.Rotation, timeColumn{&d.At})
+	return d, err
 }
 
 // SetDesired says what a location is meant to hold from now on; a zero At becomes now. Kinds: Invalid, NotFound (no such
@@ -82,7 +83,8 @@ func (t *Tx) PutObservation(o Observation) error {
 // Observations gives the last thing seen at each location, by location.
 func (t *Tx) Observations() ([]Observation, error) {
 	scan := func(row scanner) (o Observation, err error) {
-		return o, row.Scan(&o.Location, timeColumn{&o.At}, rawColumn{&o.Holding}, jsonColumn{&o.Err}, rawColumn{&o.Confirmation})
+		err = row.Scan(&o.Location, timeColumn{&o.At}, rawColumn{&o.Holding}, jsonColumn{&o.Err}, rawColumn{&o.Confirmation})
+		return o, err
 	}
 	return all(t, "read observations", scan, `SELECT location, made_at, holding, fault, confirmation FROM observations ORDER BY location`)
 }
@@ -113,7 +115,8 @@ func (t *Tx) Sign(s Signature) error {
 // Signatures gives the signatures for a location, or for all when it is empty, newest first.
 func (t *Tx) Signatures(location string) ([]Signature, error) {
 	scan := func(row scanner) (s Signature, err error) {
-		return s, row.Scan(&s.Location, &s.Fingerprint, &s.By, &s.UID, timeColumn{&s.At}, &s.Note, &s.Rotation)
+		err = row.Scan(&s.Location, &s.Fingerprint, &s.By, &s.UID, timeColumn{&s.At}, &s.Note, &s.Rotation)
+		return s, err
 	}
 	const what, query = "read signatures", `SELECT location, fingerprint, signed_by, uid, made_at, note, rotation_id FROM signatures`
 	if location == "" {
@@ -122,7 +125,10 @@ func (t *Tx) Signatures(location string) ([]Signature, error) {
 	return all(t, what, scan, query+` WHERE location = $1 ORDER BY made_at DESC, signed_by`, location)
 }
 
-func scanLock(row scanner) (l Lock, err error) { return l, row.Scan(&l.Name, &l.Holder, timeColumn{&l.At}) }
+func scanLock(row scanner) (l Lock, err error) {
+	err = row.Scan(&l.Name, &l.Holder, timeColumn{&l.At})
+	return l, err
+}
 
 // TakeLock takes the lock for the holder; ok is false while another has it. Taking it again is fine. Kind: Invalid.
 func (t *Tx) TakeLock(name, holder string) (ok bool, err error) {
@@ -156,7 +162,8 @@ func (t *Tx) Locks() ([]Lock, error) {
 }
 
 func scanIncident(row scanner) (i Incident, err error) {
-	return i, row.Scan(&i.ID, &i.Key, &i.Rotation, timeColumn{&i.Opened}, timeColumn{&i.Closed}, &i.Title, &i.Status)
+	err = row.Scan(&i.ID, &i.Key, &i.Rotation, timeColumn{&i.Opened}, timeColumn{&i.Closed}, &i.Title, &i.Status)
+	return i, err
 }
 
 // OpenIncident keeps a new incident; a zero Opened becomes now. Kinds: Invalid; Conflict when the id is in use.

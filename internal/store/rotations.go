@@ -98,7 +98,8 @@ func (t *Tx) Journal(id string) ([]rotation.Entry, error) { return t.JournalAfte
 // JournalAfter gives the entries of a rotation whose number is above seq, in order.
 func (t *Tx) JournalAfter(id string, seq int64) ([]rotation.Entry, error) {
 	scan := func(row scanner) (e rotation.Entry, err error) {
-		return e, row.Scan(&e.Seq, timeColumn{&e.At}, &e.Type, &e.Effect, &e.Fence, rawColumn{&e.Data}, jsonColumn{&e.Fault}, &e.Signal, &e.Actor)
+		err = row.Scan(&e.Seq, timeColumn{&e.At}, &e.Type, &e.Effect, &e.Fence, rawColumn{&e.Data}, jsonColumn{&e.Fault}, &e.Signal, &e.Actor)
+		return e, err
 	}
 	return all(t, "read journal", scan, `SELECT seq, made_at, type, effect, fence, data, fault, signal, actor FROM journal
 		WHERE rotation_id = $1 AND seq > $2 ORDER BY seq`, id, seq)
@@ -133,7 +134,10 @@ func (t *Tx) Guard(id string, fence int64) error {
 	return err
 }
 
-func scanNumber(row scanner) (n int64, err error) { return n, row.Scan(&n) }
+func scanNumber(row scanner) (n int64, err error) {
+	err = row.Scan(&n)
+	return n, err
+}
 
 // bump runs an update that returns one number.
 func (t *Tx) bump(what, query string, args ...any) (int64, bool, error) {

@@ -116,7 +116,7 @@ func privateDir(dir string) error {
 // privateFile makes an empty file of mode 0600, or checks that nobody else may read or write an existing one. SQLite gives the
 // files beside it the same mode.
 func privateFile(path string) error {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600) //nolint:gosec // G304: the path is the operator's.
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err == nil {
 		return fault.Wrap(fault.Unavailable, f.Close(), "make store")
 	}

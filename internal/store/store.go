@@ -124,11 +124,25 @@ func (s *Store) Dir() string { return s.dir }
 
 // Tx is one transaction. It is valid during the function that received it, and used by one goroutine at a time.
 type Tx struct {
-	ctx  context.Context //nolint:containedctx // A Tx lives as long as one call, and its methods are many.
+	ctx  context.Context
 	s    *Store
-	tx   *sql.Tx
+	tx   querier
 	view bool
 }
+
+// querier is what a Tx needs of database/sql.
+type querier interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+}
+
+var (
+	_ querier = (*sql.Tx)(nil)
+	_ querier = (*sql.DB)(nil)
+)
+
+// peek gives a Tx for a single reading statement.
+func (s *Store) peek(ctx context.Context) *Tx { return &Tx{ctx: ctx, s: s, tx: s.db, view: true} }
 
 // View runs fn over one consistent state of the store. Writes in it fail. An error of fn is returned as it is.
 func (s *Store) View(ctx context.Context, fn func(*Tx) error) error {
@@ -142,7 +156,7 @@ func (s *Store) View(ctx context.Context, fn func(*Tx) error) error {
 			if err != nil {
 				return s.fail(ctx, err, "begin to read store")
 			}
-			defer tx.Rollback() //nolint:errcheck // Nothing was written.
+			defer tx.Rollback()
 			return fn(&Tx{ctx: ctx, s: s, tx: tx, view: true})
 		}()
 		if err == nil || !s.again(ctx, err, attempt) {
@@ -185,7 +199,7 @@ func (s *Store) once(ctx context.Context, serial bool, fn func(*Tx) error) error
 	if err != nil {
 		return s.fail(ctx, err, "begin to write store")
 	}
-	defer tx.Rollback() //nolint:errcheck // After a commit it does nothing; before, the first error counts.
+	defer tx.Rollback()
 	if serial && s.dialect == postgreSQL {
 		if _, err := tx.ExecContext(ctx, `LOCK TABLE writer IN EXCLUSIVE MODE`); err != nil {
 			return s.fail(ctx, err, "wait for store")
@@ -252,7 +266,7 @@ func all[T any](t *Tx, what string, scan func(scanner) (T, error), query string,
 	if err != nil {
 		return nil, t.s.fail(t.ctx, err, what)
 	}
-	defer rows.Close() //nolint:errcheck // Err tells.
+	defer rows.Close()
 	for rows.Next() {
 		x, err := scan(rows)
 		if err != nil {
