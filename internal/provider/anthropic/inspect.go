@@ -139,3 +139,6 @@ func (k *Keys) Clock(ctx context.Context) (time.Time, error) {
 	}
 	return time.Time{}, fault.New(fault.Unavailable, "read the provider's clock: the reply has no date")
 }
+
+// CloseIdle closes connections that no call uses. The provider stays usable.
+func (k *Keys) CloseIdle() { k.http.CloseIdle() }

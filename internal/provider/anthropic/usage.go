@@ -55,17 +55,13 @@ type source func(ctx context.Context, q provider.UsageQuery, t *tally) error
 // tally collects what the pages of a report bring.
 type tally struct {
 	usage provider.Usage
-	asked map[string]bool
 	pages int
 	dated int // pages that said how fresh they are
 }
 
 func (a *Admin) collect(ctx context.Context, q provider.UsageQuery, from source, empty provider.Usage) (provider.Usage, error) {
-	t := &tally{usage: empty, asked: map[string]bool{}}
+	t := &tally{usage: empty}
 	t.usage.Seen = map[string][]provider.Bucket{}
-	for _, id := range q.IDs {
-		t.asked[id] = true
-	}
 	for at := q.From; at.Before(q.To); at = at.Add(day) {
 		end := at.Add(day)
 		if end.After(q.To) {
@@ -100,7 +96,7 @@ func (t *tally) page(refreshed time.Time) {
 
 // add takes one row; rows of other keys, of other times and without use are not ours to report.
 func (t *tally) add(q provider.UsageQuery, id string, b provider.Bucket) {
-	if b.Count <= 0 || !t.asked[id] || !b.From.Before(q.To) || !b.To.After(q.From) {
+	if b.Count <= 0 || !slices.Contains(q.IDs, id) || !b.From.Before(q.To) || !b.To.After(q.From) {
 		return
 	}
 	b.From, b.To = b.From.UTC(), b.To.UTC()

@@ -163,12 +163,16 @@ func redirects(x *run) {
 		s := serve(x.TB, func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere.URL+r.URL.Path, status) })
 		p := x.connect(s.URL, time.Minute)
 		for _, q := range questions(p) {
-			if got, err := q.ask(x.Context(), v); err != nil || got.Answer != provider.Unknown {
+			got, err := q.ask(x.Context(), v)
+			x.record(got, err)
+			if err != nil || got.Answer != provider.Unknown {
 				x.Errorf("%d, %s: %+v, %v", status, q.name, got, err)
 			}
 		}
 		for name, call := range calls(p) {
-			if err := call(x.Context()); err == nil && name != "Clock" {
+			err := call(x.Context())
+			x.record(err)
+			if err == nil && name != "Clock" {
 				x.Errorf("%d, %s gave no error", status, name)
 			}
 		}

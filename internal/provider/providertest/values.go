@@ -50,7 +50,9 @@ func dead(x *run) {
 	foreign := secrettest.Fake(x.TB)
 	x.values = append(x.values, foreign)
 	for _, q := range questions(p) {
-		if got, err := q.ask(x.Context(), foreign); err != nil || got.Answer != provider.Dead {
+		got, err := q.ask(x.Context(), foreign)
+		x.record(got, err)
+		if err != nil || got.Answer != provider.Dead {
 			x.Errorf("%s of an unknown value: %+v, %v", q.name, got, err)
 		}
 	}
@@ -61,7 +63,9 @@ func dead(x *run) {
 	}
 	x.settle()
 	for _, q := range questions(p) {
-		if got, err := q.ask(x.Context(), v); err != nil || got.Answer != provider.Dead {
+		got, err := q.ask(x.Context(), v)
+		x.record(got, err)
+		if err != nil || got.Answer != provider.Dead {
 			x.Errorf("%s of an inactive value: %+v, %v", q.name, got, err)
 		}
 	}
@@ -155,12 +159,16 @@ func cancelled(x *run) {
 	ctx, cancel := context.WithCancel(x.Context())
 	cancel()
 	for _, q := range questions(p) {
-		if got, err := q.ask(ctx, v); !fault.Is(err, fault.Canceled) {
+		got, err := q.ask(ctx, v)
+		x.record(got, err)
+		if !fault.Is(err, fault.Canceled) {
 			x.Errorf("%s: %+v, %v", q.name, got, err)
 		}
 	}
 	for name, call := range calls(p) {
-		if err := call(ctx); !fault.Is(err, fault.Canceled) {
+		err := call(ctx)
+		x.record(err)
+		if !fault.Is(err, fault.Canceled) {
 			x.Errorf("%s: %v", name, err)
 		}
 	}
