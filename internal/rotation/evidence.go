@@ -76,7 +76,8 @@ type Verdict string
 // The verdicts.
 const (
 	Allowed        Verdict = "allowed"
-	Holds          Verdict = "holds"           // a fact speaks against it, or is not fresh yet
+	Holds          Verdict = "holds"           // a fact speaks against it
+	Early          Verdict = "early"           // no fact speaks against it, and one is not there yet
 	WantsSignature Verdict = "wants signature" // no fact speaks against it, and something cannot be seen
 )
 
@@ -87,6 +88,7 @@ type Mark string
 const (
 	For     Mark = "for"
 	Against Mark = "against"
+	Pending Mark = "pending" // will be known later: the report is not fresh enough yet
 	Missing Mark = "missing" // not available: a person signs, or the watch decides
 )
 
@@ -110,7 +112,8 @@ type Ruling struct {
 func (r Ruling) Summary() string {
 	var parts []string
 	for _, f := range r.Findings {
-		if r.Verdict == Holds && f.Mark == Against || r.Verdict != Holds && f.Mark == Missing && !f.Watch {
+		speaks := map[Verdict]bool{Holds: f.Mark == Against, Early: f.Mark == Pending, WantsSignature: f.Mark == Missing && !f.Watch}
+		if speaks[r.Verdict] {
 			parts = append(parts, f.Text)
 		}
 	}
@@ -119,7 +122,7 @@ func (r Ruling) Summary() string {
 
 // Rule says whether the old version may be retired. It is invariant I2: current or pending nowhere, soak over, no use in a report that is
 // fresh and alive, no gateway saw it, and no place holds it. One fact against holds; a missing fact needs a signature, unless the watch
-// after a reversible deactivation would notice.
+// after a reversible deactivation would notice. A fact that is not there yet makes it early, and never passes for "nothing".
 func Rule(f Facts) Ruling {
 	var r Ruling
 	add := func(m Mark, source string, at time.Time, format string, args ...any) {
@@ -137,7 +140,7 @@ func Rule(f Facts) Ruling {
 	if f.SoakOver {
 		add(For, "clock", f.SoakUntil, "soak is over")
 	} else {
-		add(Against, "clock", f.At, "soak is not over before %s", stamp(f.SoakUntil))
+		add(Pending, "clock", f.At, "soak is not over before %s", stamp(f.SoakUntil))
 	}
 	if !f.Admin {
 		add(Missing, "provider", f.At, "there is no admin key: the id and status of the old key cannot be seen")
@@ -157,7 +160,9 @@ func Rule(f Facts) Ruling {
 		case x.Mark == Against:
 			r.Verdict = Holds
 			return r
-		case x.Mark == Missing && !x.Watch && !f.Signed:
+		case x.Mark == Pending:
+			r.Verdict = Early
+		case x.Mark == Missing && !x.Watch && !f.Signed && r.Verdict != Early:
 			r.Verdict = WantsSignature
 		}
 	}
@@ -171,13 +176,15 @@ func ruleUsage(u UsageFact, at time.Time, add adder) {
 	case !u.Available:
 		add(Missing, "usage report", at, "usage per key cannot be read")
 	case u.Trouble != "":
-		add(Against, u.Source, at, "the usage report could not be read: %s", u.Trouble)
+		add(Pending, u.Source, at, "the usage report could not be read: %s", u.Trouble)
 	case u.Seen > 0:
 		add(Against, u.Source, u.Last, "the old version was used until %s (%s)", stamp(u.Last), strings.Join(u.Suspects, ", "))
+	case !u.From.Before(u.To):
+		add(Against, u.Source, at, "no full minute has passed since the last change")
 	case u.FreshTo.Before(u.To):
-		add(Against, u.Source, u.FreshTo, "the usage report is fresh only to %s, and the window ends at %s", stamp(u.FreshTo), stamp(u.To))
+		add(Pending, u.Source, u.FreshTo, "the usage report is fresh only to %s, and the window ends at %s", stamp(u.FreshTo), stamp(u.To))
 	case !u.Alive:
-		add(Against, u.Source, u.FreshTo, "the usage report does not show our own request with the new version yet")
+		add(Pending, u.Source, u.FreshTo, "the usage report does not show our own request with the new version yet")
 	default:
 		add(For, u.Source, u.FreshTo, "no use from %s to %s; the report is fresh to %s and shows the new version", stamp(u.From), stamp(u.To), stamp(u.FreshTo))
 	}
@@ -201,7 +208,7 @@ func rulePlace(p PlaceFact, at time.Time, add adder) {
 	case p.HoldsOld:
 		add(Against, p.Name, at, "%s holds the old version (%s)", p.Name, p.How)
 	case p.Trouble != "":
-		add(Against, p.Name, at, "%s could not be read: %s", p.Name, p.Trouble)
+		add(Pending, p.Name, at, "%s could not be read: %s", p.Name, p.Trouble)
 	case p.Known && p.HoldsNew:
 		add(For, p.Name, at, "%s holds the new version (%s)", p.Name, p.How)
 	case p.Known:

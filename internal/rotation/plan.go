@@ -60,6 +60,9 @@ type Plan struct {
 	Class        string             `json:"class"`
 	ConsoleName  string             `json:"console_name"` // the name a new key should get
 	Backup       apikey.Name        `json:"backup,omitempty"`
+	// Pairs names the pairs of keys ("a+b", sorted) that this key belongs to, as primary or as backup: their members are never in rotation
+	// together.
+	Pairs []string `json:"pairs,omitempty"`
 
 	// Old is the current version when the plan was made; empty when nothing was adopted yet. New is known beforehand for a rollback
 	// and for an emergency; an ordinary rotation acquires it.

@@ -178,8 +178,13 @@ func emergency(w *walk) {
 		}
 	})
 
-	// A worker of an overtaken rotation may have written late: look at every place again.
+	// A worker of an overtaken rotation may have written late: put again, which only looks where the value is held.
 	w.step(Verify)
+	w.fork(len(places), func(i int, b *walk) {
+		if !places[i].Can.Manual && places[i].Can.Read {
+			b.do(b.effect(Put, places[i].Name, New), nil)
+		}
+	})
 	w.do(w.effect(Drift, "", New), nil)
 	w.do(w.flip(), nil)
 	w.do(w.effect(Settle, "", Old), nil)
@@ -418,7 +423,8 @@ func (w *walk) retire() {
 	}
 }
 
-// prove asks for evidence again and again until it allows retiring, or a person signs for what cannot be seen.
+// prove asks for evidence again and again until it allows retiring, or a person signs for what cannot be seen. A heartbeat closes each window; while
+// the report is not fresh past it, only the facts are gathered anew.
 func (w *walk) prove() {
 	outer := w.prefix
 	defer func() { w.prefix = outer }()
@@ -427,23 +433,33 @@ func (w *walk) prove() {
 		if w.plan.Usage {
 			w.do(w.effect(Heartbeat, "", New), nil)
 		}
+		if w.weigh() {
+			return
+		}
+	}
+}
+
+// weigh gathers facts for one window. It reports whether they allow retiring; false and not blocked asks for a new window.
+func (w *walk) weigh() bool {
+	for n := 1; ; n++ {
 		gather := w.effect(Gather, "", Old)
+		gather.ID += fmt.Sprint("-", n)
 		var facts Facts
 		if !w.do(gather, &facts) {
-			return
+			return false
 		}
 		facts.Signed = w.hasSigned("evidence")
 		ruling := Rule(facts)
-		switch ruling.Verdict {
-		case Allowed:
-			return
-		case WantsSignature:
-			w.sleep(w.now.Add(bound), Waiting, "retiring wants a person's signature: "+ruling.Summary(), "keywright rotation sign "+w.plan.ID+" evidence")
-			return
+		if ruling.Verdict == Allowed {
+			return true
+		}
+		if ruling.Verdict == WantsSignature {
+			w.wait("retiring wants a person's signature: "+ruling.Summary(), "keywright rotation sign "+w.plan.ID+" evidence")
+			return false
 		}
 		again := clamp(w.plan.Soak/48, time.Second, 15*time.Minute)
-		if !w.after(gather, again, "evidence holds: "+ruling.Summary()) {
-			return
+		if !w.after(gather, again, "evidence holds: "+ruling.Summary()) || ruling.Verdict != Early {
+			return false
 		}
 	}
 }

@@ -1,0 +1,456 @@
+package runner_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/keywright/keywright/internal/apikey"
+	"github.com/keywright/keywright/internal/fault"
+	"github.com/keywright/keywright/internal/location"
+	"github.com/keywright/keywright/internal/location/memory"
+	"github.com/keywright/keywright/internal/provider"
+	"github.com/keywright/keywright/internal/rotation"
+	"github.com/keywright/keywright/internal/runner"
+	"github.com/keywright/keywright/internal/secret"
+	"github.com/keywright/keywright/internal/secret/secrettest"
+	"github.com/keywright/keywright/internal/store"
+)
+
+// world is everything outside a runner: it survives the crash of one, and it is what the checker reads.
+type world struct {
+	t        testing.TB
+	url      string
+	store    *store.Store
+	places   *memory.Server
+	issuer   *issuer
+	vault    *vault
+	notices  []runner.Notice
+	reports  []string
+	mu       sync.Mutex
+	fault    func(point string, e rotation.Effect) error
+	hook     func(op string) error
+	runners  int
+	started  time.Time
+	emergent bool // I1 does not hold for the compromised version
+}
+
+const (
+	key    apikey.Name = "prod-primary"
+	backup apikey.Name = "prod-secondary"
+)
+
+func newWorld(t testing.TB, places ...string) *world {
+	t.Helper()
+	w := &world{t: t, url: filepath.Join(t.TempDir(), "state", "keywright.db"), places: memory.NewServer(time.Now), vault: &vault{values: map[apikey.VersionID]secret.Value{}}, started: time.Now()}
+	w.issuer = &issuer{world: w, keys: map[apikey.Digest]*issued{}}
+	w.open()
+	old := w.add(key, apikey.Current)
+	w.add(key, apikey.Spare)
+	w.add(backup, apikey.Current)
+	for _, name := range places {
+		p := w.places.Place(name)
+		p.Overwrite(w.vault.values[old.ID])
+		p.SetConsumers(3)
+		if err := w.places.Driver(name).Reload(context.Background(), "start"); err != nil {
+			t.Fatal(err)
+		}
+		p.SetHealth(w.issuer.healthy)
+	}
+	return w
+}
+
+func (w *world) open() {
+	w.t.Helper()
+	s, err := store.Open(context.Background(), w.url, store.Options{Hook: func(op string) error {
+		if w.hook != nil {
+			return w.hook(op)
+		}
+		return nil
+	}})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.store = s
+	w.t.Cleanup(func() { _ = s.Close() })
+}
+
+// add makes a key at the issuer and puts it into the inventory.
+func (w *world) add(k apikey.Name, state apikey.State) apikey.Version {
+	w.t.Helper()
+	value := secrettest.Fake(w.t)
+	id := apikey.VersionID("v_" + string(value.Digest().Fingerprint())[3:])
+	v := apikey.Version{ID: id, Key: k, State: state, Digest: value.Digest(), ProviderID: "apikey_" + string(id), Binding: apikey.BindingProved, Environment: apikey.Production,
+		Organization: "org", Workspace: "ws", Added: time.Now(), Tested: time.Now()}
+	w.vault.values[id] = value
+	w.issuer.keys[value.Digest()] = &issued{id: v.ProviderID, status: provider.Active}
+	err := w.store.Update(context.Background(), func(tx *store.Tx) error {
+		if err := tx.PutVersion(v); err != nil {
+			return err
+		}
+		return tx.PutSealed(v.ID, secret.Sealed("sealed "+id), 1)
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return v
+}
+
+// runner makes a new one, as a restarted process would.
+func (w *world) runner() *runner.Runner {
+	w.runners++
+	return runner.New(runner.Surroundings{
+		Store: w.store, Vault: w.vault, Provider: w.issuer, Owner: fmt.Sprintf("runner-%d", w.runners),
+		Place: func(p rotation.Place) (*location.Location, error) {
+			return location.New(p.Name, "memory", w.places.Driver(p.Name), location.Options{}), nil
+		},
+		Places: func(apikey.Name) []rotation.Place { return nil },
+		Test:   func(context.Context, rotation.Test, secret.Value) error { return nil },
+		Tell: func(_ context.Context, n runner.Notice) error {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.notices = append(w.notices, n)
+			return nil
+		},
+		Report: func(_ context.Context, row rotation.Row, outcome string) error {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.reports = append(w.reports, outcome)
+			return nil
+		},
+		Fault: func(point string, e rotation.Effect) error {
+			if w.fault != nil {
+				return w.fault(point, e)
+			}
+			return nil
+		},
+	})
+}
+
+func (w *world) plan(kind rotation.Kind) rotation.Plan {
+	p := rotation.Plan{
+		ID: "r-1", Key: key, Kind: kind, Reason: rotation.ReasonScheduled, Actor: "op", UID: 1000, Created: time.Now(), Process: rotation.ProcessOrdinary,
+		Organization: "org", Workspace: "ws", Environment: apikey.Production, Class: "production-primary", Backup: backup, Pairs: []string{"prod-primary+prod-secondary"},
+		Soak: 2 * time.Hour, Watch: 2 * time.Hour, HealthWait: 30 * time.Second, Parallel: 4, Admin: true, Usage: true, Tell: true,
+		Tests: []rotation.Test{{Name: "smoke"}},
+	}
+	var production []string
+	for i, name := range w.places.Names() {
+		a := location.AbilitiesOf(w.places.Driver(name))
+		can := rotation.Can{Read: true, Reload: true, Confirm: true, Probe: true, Restore: a.Restores, Remove: a.Removes, Check: true, Stage: i%2 == 1}
+		p.Places = append(p.Places, rotation.Place{Name: name, Kind: "memory", Address: "memory:" + name, Can: can})
+		if i > 0 {
+			production = append(production, name)
+		}
+	}
+	p.Waves = []rotation.Wave{{Name: "staging", Batches: [][]string{{w.places.Names()[0]}}}}
+	if len(production) > 0 {
+		p.Waves = append(p.Waves, rotation.Wave{Name: "production", Production: true, Batches: [][]string{production}, Watch: time.Minute})
+	}
+	for _, v := range w.versions(key) {
+		if v.State == apikey.Current {
+			p.Old = v.ID
+		}
+		if kind == rotation.Rollback && v.State == apikey.Previous {
+			p.New = v.ID
+		}
+	}
+	switch kind {
+	case rotation.Rollback:
+		p.Process = rotation.ProcessRollback
+	case rotation.Emergency:
+		p.Process, p.Soak, p.Watch, p.HealthWait = rotation.ProcessEmergency, 0, 0, 0
+	}
+	return p
+}
+
+func (w *world) versions(k apikey.Name) (list []apikey.Version) {
+	w.t.Helper()
+	err := w.store.View(context.Background(), func(tx *store.Tx) (err error) {
+		list, err = tx.Versions(k)
+		return err
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return list
+}
+
+func (w *world) inState(k apikey.Name, s apikey.State) []apikey.Version {
+	return slices.DeleteFunc(w.versions(k), func(v apikey.Version) bool { return v.State != s })
+}
+
+func (w *world) row(id string) (row rotation.Row) {
+	w.t.Helper()
+	err := w.store.View(context.Background(), func(tx *store.Tx) (err error) {
+		row, err = tx.Rotation(id)
+		return err
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return row
+}
+
+func (w *world) begin(plan rotation.Plan) rotation.Row {
+	w.t.Helper()
+	row, err := w.runner().Begin(context.Background(), plan)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return row
+}
+
+// finish drives a rotation to its end with new runners after each crash, as a supervisor that restarts the process would. What is wanted
+// of a person is answered by answer.
+func (w *world) finish(id string, answer func(rotation.Row)) rotation.Row {
+	w.t.Helper()
+	r := w.runner()
+	for range 300 {
+		next, err := r.Advance(context.Background(), id)
+		row := w.row(id)
+		switch {
+		case row.Status.Ended():
+			return row
+		case errors.Is(err, errCrash):
+			time.Sleep(runner.Lease) // the lease of the dead runner runs out
+			r = w.runner()
+		case err != nil:
+			w.t.Fatalf("advance: %v", err)
+		default:
+			if answer != nil && (next.Status == rotation.Paused || next.Status == rotation.Waiting) {
+				answer(row)
+			}
+			time.Sleep(time.Until(next.Wake))
+		}
+	}
+	w.t.Fatalf("no end: %s, %s", w.row(id).Status, w.row(id).Note)
+	return rotation.Row{}
+}
+
+// until drives a rotation until done says so, or it cannot go on.
+func (w *world) until(id string, done func() bool) {
+	w.t.Helper()
+	r := w.runner()
+	for range 300 {
+		next, err := r.Advance(context.Background(), id)
+		if err != nil {
+			w.t.Fatalf("advance: %v", err)
+		}
+		if done() {
+			return
+		}
+		time.Sleep(time.Until(next.Wake))
+	}
+	w.t.Fatalf("did not come so far: %s", w.row(id).Note)
+}
+
+var errCrash = errors.New("crash")
+
+func (w *world) signal(id string, s rotation.Signal, d rotation.SignalData) {
+	w.t.Helper()
+	if err := w.runner().Signal(context.Background(), id, s, "person", d); err != nil {
+		w.t.Errorf("signal %s: %v", s, err)
+	}
+}
+
+// check is the independent checker: it reads the places, the issuer and the inventory, and nothing of the journal.
+func (w *world) check(outcome rotation.Row) {
+	w.t.Helper()
+	for _, v := range w.issuer.violations {
+		w.t.Errorf("I1/I2: %s", v)
+	}
+	current := w.inState(key, apikey.Current)
+	if len(current) > 1 {
+		w.t.Errorf("I6: %d current versions", len(current))
+	}
+	if len(current) == 0 {
+		return
+	}
+	for _, name := range w.places.Names() {
+		p := w.places.Place(name)
+		held := p.Held().Digest()
+		if !w.issuer.accepts(held) {
+			w.t.Errorf("I1: %s holds a refused value after %s", name, outcome.Status)
+		}
+		if held != current[0].Digest {
+			w.t.Errorf("%s holds %s, current is %s (%s)", name, held.Fingerprint(), current[0].Fingerprint(), outcome.Status)
+		}
+		for _, d := range p.Consumers() {
+			if !w.issuer.accepts(d) {
+				w.t.Errorf("I1: a consumer of %s runs with a refused value", name)
+			}
+		}
+	}
+	err := w.store.View(context.Background(), func(tx *store.Tx) error {
+		locks, err := tx.Locks()
+		if len(locks) > 0 {
+			w.t.Errorf("locks left: %v", locks)
+		}
+		return err
+	})
+	if err != nil {
+		w.t.Error(err)
+	}
+}
+
+// vault hands out copies, since the runner destroys what it borrowed.
+type vault struct {
+	mu     sync.Mutex
+	values map[apikey.VersionID]secret.Value
+}
+
+func (v *vault) Open(_ context.Context, id apikey.VersionID) (secret.Value, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	value, ok := v.values[id]
+	if !ok {
+		return secret.Value{}, fault.Newf(fault.NotFound, "no value of %s", id)
+	}
+	var c secret.Value
+	value.Reveal(func(b []byte) { c = secret.New(slices.Clone(b)) })
+	return c, nil
+}
+
+// issuer is a provider with state, in memory, whose clock is the bubble's.
+type issuer struct {
+	world      *world
+	mu         sync.Mutex
+	keys       map[apikey.Digest]*issued
+	trouble    func(op string) error // replies other than the true one
+	lag        time.Duration         // of the usage report
+	violations []string
+}
+
+type issued struct {
+	id      string
+	status  provider.Status
+	used    []time.Time
+	changed int
+}
+
+var (
+	_ provider.Provider      = (*issuer)(nil)
+	_ provider.Tester        = (*issuer)(nil)
+	_ provider.StatusSetter  = (*issuer)(nil)
+	_ provider.UsageReporter = (*issuer)(nil)
+	_ provider.Clock         = (*issuer)(nil)
+)
+
+func (i *issuer) accepts(d apikey.Digest) bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	k := i.keys[d]
+	return k != nil && k.status == provider.Active
+}
+
+// healthy is the health of consumers: each makes a request with what it runs.
+func (i *issuer) healthy(running []apikey.Digest) error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for _, d := range running {
+		k := i.keys[d]
+		if k == nil || k.status != provider.Active {
+			return fault.New(fault.Unavailable, "a consumer is refused")
+		}
+		k.used = append(k.used, time.Now())
+	}
+	return nil
+}
+
+func (i *issuer) broken(op string) error {
+	if i.trouble == nil {
+		return nil
+	}
+	return i.trouble(op)
+}
+
+func (i *issuer) Inspect(_ context.Context, v secret.Value) (provider.Verdict, error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if err := i.broken("inspect"); err != nil {
+		return provider.Verdict{Answer: provider.Unknown, Reason: err.Error()}, nil
+	}
+	k := i.keys[v.Digest()]
+	if k == nil || k.status != provider.Active {
+		return provider.Verdict{Answer: provider.Dead, Status: 401, Reason: "authentication_error", Date: time.Now()}, nil
+	}
+	return provider.Verdict{Answer: provider.Live, Status: 200, Organization: "org", Workspace: "ws", Date: time.Now()}, nil
+}
+
+func (i *issuer) Count(ctx context.Context, v secret.Value) (provider.Verdict, error) {
+	return i.Inspect(ctx, v)
+}
+
+func (i *issuer) Message(ctx context.Context, v secret.Value) (provider.Verdict, error) {
+	got, err := i.Inspect(ctx, v)
+	if err == nil && got.Answer == provider.Live {
+		i.mu.Lock()
+		defer i.mu.Unlock()
+		k := i.keys[v.Digest()]
+		k.used = append(k.used, time.Now())
+	}
+	return got, err
+}
+
+func (i *issuer) SetStatus(_ context.Context, id string, s provider.Status) (provider.Key, error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if err := i.broken("set " + string(s)); err != nil {
+		return provider.Key{}, err
+	}
+	for d, k := range i.keys {
+		if k.id != id {
+			continue
+		}
+		if s != provider.Active && !i.world.emergent {
+			i.judge(d, s)
+		}
+		if k.status == provider.Archived && s != provider.Archived {
+			return provider.Key{}, fault.New(fault.Conflict, "archived is final")
+		}
+		if k.status != s {
+			k.status, k.changed = s, k.changed+1
+		}
+		return provider.Key{ID: id, Status: s}, nil
+	}
+	return provider.Key{}, fault.New(fault.NotFound, "no such key")
+}
+
+// judge notes a deactivation that strands somebody: invariants I1 and I2 as the outside sees them.
+func (i *issuer) judge(d apikey.Digest, s provider.Status) {
+	for _, name := range i.world.places.Names() {
+		p := i.world.places.Place(name)
+		if p.Held().Digest() == d {
+			i.violations = append(i.violations, fmt.Sprintf("%s while %s holds it", s, name))
+		}
+		if slices.Contains(p.Consumers(), d) {
+			i.violations = append(i.violations, fmt.Sprintf("%s while a consumer of %s runs with it", s, name))
+		}
+	}
+}
+
+func (i *issuer) Usage(_ context.Context, q provider.UsageQuery) (provider.Usage, error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if err := i.broken("usage"); err != nil {
+		return provider.Usage{}, err
+	}
+	u := provider.Usage{Seen: map[string][]provider.Bucket{}, FreshTo: time.Now().Add(-i.lag), Source: "analytics", Counts: "requests"}
+	for _, k := range i.keys {
+		for _, at := range k.used {
+			from := at.Truncate(time.Minute)
+			if slices.Contains(q.IDs, k.id) && !from.Before(q.From) && from.Before(q.To) && at.Before(u.FreshTo) {
+				u.Seen[k.id] = append(u.Seen[k.id], provider.Bucket{From: from, To: from.Add(time.Minute), Count: 1})
+			}
+		}
+	}
+	return u, nil
+}
+
+func (i *issuer) Clock(context.Context) (time.Time, error) { return time.Now(), nil }
