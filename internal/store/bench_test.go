@@ -18,7 +18,7 @@ func BenchmarkStep(b *testing.B) { benchmarkStep(b, file) }
 func benchmarkStep(b *testing.B, place func(testing.TB) string) {
 	s := open(b, place(b), Options{})
 	create(b, s, row("r-1", "k", time.Now()))
-	r, err := s.ClaimID(b.Context(), "r-1", "a", time.Hour)
+	r, err := s.ClaimID(b.Context(), "r-1", "a", MaxLease)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -41,7 +41,7 @@ func BenchmarkClaim(b *testing.B) {
 	fill(b, s, 1000, false)
 	create(b, s, row("r-due", "due", time.Now()))
 	for b.Loop() {
-		r, ok, err := s.Claim(b.Context(), "a", time.Hour)
+		r, ok, err := s.Claim(b.Context(), "a", MaxLease)
 		if err != nil || !ok {
 			b.Fatal(ok, err)
 		}
@@ -56,7 +56,7 @@ func BenchmarkIdleClaim(b *testing.B) {
 	s := open(b, file(b), Options{})
 	fill(b, s, 1000, false)
 	for b.Loop() {
-		if _, ok, err := s.Claim(b.Context(), "a", time.Hour); ok || err != nil {
+		if _, ok, err := s.Claim(b.Context(), "a", MaxLease); ok || err != nil {
 			b.Fatal(ok, err)
 		}
 	}

@@ -8,16 +8,23 @@ import (
 	"github.com/keywright/keywright/internal/rotation"
 )
 
+// MaxLease is the longest time for which a lease can be taken.
+const MaxLease = 5 * time.Minute
+
+// free holds for rows without a live lease at $1. A lease that ends later than any lease can was given before the clock was set
+// back, and would keep a row from waking for as long as the jump was.
+const free = `(lease_owner = '' OR lease_until <= $1 OR lease_until > $1 + 600000000000)` // twice MaxLease
+
 // due selects the rows that a driver may take at $1: emergencies first, then the longest overdue.
-const due = ` FROM rotations WHERE ended = 0 AND wake_at <= $1 AND (lease_owner = '' OR lease_until <= $1)
+const due = ` FROM rotations WHERE ended = 0 AND wake_at <= $1 AND ` + free + `
 	ORDER BY CASE WHEN kind = 'emergency' THEN 0 ELSE 1 END, wake_at, id LIMIT 1`
 
 // Claim takes a rotation that is due (its wake time has come, it has not ended, its lease is free or has run out) and gives it
 // to owner for ttl under a raised fence; ok is false when none is due. Of several callers at once each gets another row.
 func (s *Store) Claim(ctx context.Context, owner string, ttl time.Duration) (row rotation.Row, ok bool, err error) {
 	const what = "claim rotation"
-	if owner == "" || ttl <= 0 {
-		return row, false, fault.New(fault.Invalid, what+": it lacks an owner or a time")
+	if err := checkLease(owner, ttl); err != nil {
+		return row, false, fault.In(err, what)
 	}
 	// Looking first spares an idle store the turn of a writer.
 	_, ok, err = one(s.peek(ctx), what, scanText, `SELECT id`+due, nanos(s.now()))
@@ -40,12 +47,19 @@ func (s *Store) Claim(ctx context.Context, owner string, ttl time.Duration) (row
 	return row, ok, nil
 }
 
+func checkLease(owner string, ttl time.Duration) error {
+	if owner == "" || ttl <= 0 || ttl > MaxLease {
+		return fault.New(fault.Invalid, "the lease lacks an owner, or its time is not within MaxLease")
+	}
+	return nil
+}
+
 // ClaimID takes the rotation with this id, due or not. The same owner may take its own lease again; the fence is raised each
 // time. Kinds: NotFound; Conflict when another owner has a live lease, or when the rotation has ended.
 func (s *Store) ClaimID(ctx context.Context, id, owner string, ttl time.Duration) (row rotation.Row, err error) {
 	const what = "claim rotation"
-	if owner == "" || ttl <= 0 {
-		return row, fault.New(fault.Invalid, what+": it lacks an owner or a time")
+	if err := checkLease(owner, ttl); err != nil {
+		return row, fault.In(err, what)
 	}
 	err = s.write(ctx, false, func(t *Tx) (err error) {
 		now := s.now()
@@ -53,7 +67,7 @@ func (s *Store) ClaimID(ctx context.Context, id, owner string, ttl time.Duration
 		// A row that is taken early is due from now on, so that it is found when its driver dies.
 		row, ok, err = one(t, what, scanRotation, `UPDATE rotations SET fence = fence + 1, lease_owner = $2, lease_until = $3, updated = $1,
 				wake_at = CASE WHEN wake_at > $1 THEN $1 ELSE wake_at END
-			WHERE id = $4 AND ended = 0 AND (lease_owner = '' OR lease_owner = $2 OR lease_until <= $1)
+			WHERE id = $4 AND ended = 0 AND (lease_owner = $2 OR `+free+`)
 			RETURNING `+rotationColumns, nanos(now), owner, nanos(now.Add(ttl)), id)
 		if err != nil || ok {
 			return err
@@ -74,6 +88,9 @@ func (s *Store) ClaimID(ctx context.Context, id, owner string, ttl time.Duration
 // Renew extends a lease to ttl from now. Kinds: NotFound; Conflict "lease lost" when the row has another fence or has ended.
 func (s *Store) Renew(ctx context.Context, id string, fence int64, ttl time.Duration) error {
 	const what = "renew lease"
+	if err := checkLease(id, ttl); err != nil {
+		return fault.In(err, what)
+	}
 	return s.write(ctx, false, func(t *Tx) error {
 		n, err := t.exec(what, `UPDATE rotations SET lease_until = $1 WHERE id = $2 AND fence = $3 AND ended = 0 AND lease_owner <> ''`,
 			nanos(s.now().Add(ttl)), id, fence)
@@ -149,8 +166,8 @@ func (s *Store) NextWake(ctx context.Context) (at time.Time, ok bool, err error)
 		err = row.Scan(timeColumn{&at})
 		return at, err
 	}
-	return one(s.peek(ctx), "read wake time", scan, `SELECT CASE WHEN lease_owner <> '' AND lease_until > wake_at THEN lease_until
-		ELSE wake_at END AS free_at FROM rotations WHERE ended = 0 ORDER BY free_at LIMIT 1`)
+	return one(s.peek(ctx), "read wake time", scan, `SELECT CASE WHEN `+free+` OR lease_until < wake_at THEN wake_at ELSE lease_until END
+		AS free_at FROM rotations WHERE ended = 0 ORDER BY free_at LIMIT 1`, nanos(s.now()))
 }
 
 // FreeLeases ends every lease of a SQLite store, so that a restarted driver need not wait for those of its predecessor to run

@@ -206,6 +206,31 @@ func testLease(t *testing.T, place func(testing.TB) string) {
 	_, _, _, err = s.Fence(ctx, "r-9")
 	wantKind(t, err, fault.NotFound)
 
+	// The clock is set back by a day: the leases given before cannot hold for so long.
+	c.advance(-24 * time.Hour)
+	r, err := s.ClaimID(ctx, "r-2", "three", ttl)
+	if err != nil || r.Fence != 3 {
+		t.Errorf("after the clock was set back: %v", err)
+	}
+	if at, ok, err := s.NextWake(ctx); err != nil || !ok || !at.Equal(c.now().Add(ttl)) {
+		t.Errorf("next wake %v, %v, %v", at, ok, err)
+	}
+	c.advance(24 * time.Hour)
+	if r, ok, err := s.Claim(ctx, "two", ttl); !ok || err != nil || r.ID != "r-2" {
+		t.Errorf("the clock is right again: %+v, %v, %v", r.ID, ok, err)
+	}
+
+	for name, err := range map[string]error{
+		"no owner":   func() error { _, err := s.ClaimID(ctx, "r-1", "", ttl); return err }(),
+		"no time":    func() error { _, _, err := s.Claim(ctx, "two", 0); return err }(),
+		"too long":   func() error { _, _, err := s.Claim(ctx, "two", MaxLease+1); return err }(),
+		"renew long": s.Renew(ctx, "r-1", 2, MaxLease+1),
+	} {
+		if !fault.Is(err, fault.Invalid) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+
 	n, err := s.FreeLeases(ctx)
 	if s.dialect == postgreSQL {
 		wantKind(t, err, fault.Unsupported)
@@ -344,14 +369,13 @@ func testWakeUp(t *testing.T, place func(testing.TB) string) {
 		var wg sync.WaitGroup
 		wg.Go(func() {
 			<-start
+			spin(c)
 			if err := teller.Update(t.Context(), func(tx *Tx) error { return tx.Signal("r-1", rotation.Entry{Signal: rotation.SignalWake}) }); err != nil {
 				t.Error(err)
 			}
 		})
 		close(start)
-		for range rand.N(200) { //nolint:gosec // G404: a spread in time.
-			_ = c.now()
-		}
+		spin(c)
 		parked, err := driver.Park(t.Context(), "r-1", r.Fence, r.Signals, Parking{Status: rotation.Waiting, WakeAt: c.now().Add(1000 * time.Hour)})
 		wg.Wait()
 		if err != nil {
@@ -373,6 +397,13 @@ func testWakeUp(t *testing.T, place func(testing.TB) string) {
 		}
 	}
 	t.Logf("the signal came first %d times, the parking %d times", held, slept)
+}
+
+// spin takes a while, to shift what runs at the same time.
+func spin(c *clock) {
+	for range rand.N(20000) { //nolint:gosec // G404: a spread in time.
+		_ = c.now()
+	}
 }
 
 // testTakeover stops a driver past its lease: whatever it writes afterwards is refused.

@@ -56,10 +56,14 @@ func (s *Store) migrate(ctx context.Context, files fs.FS) error {
 		return fault.New(fault.Invalid, fmt.Sprintf("read schema: the store has version %d, and this program knows %d", have, want),
 			fault.Hint("use the newer Keywright that wrote this store; there is no way back but its backup"))
 	}
-	if have > 0 && s.dialect == sqLite {
+	switch {
+	case have > 0 && s.dialect == sqLite:
 		if err := s.backup(ctx, have); err != nil {
 			return err
 		}
+	case have > 0 && !s.options.BackedUp:
+		return fault.New(fault.Conflict, fmt.Sprintf("migrate schema: the database has version %d and is to get %d, and there is no way back", have, want),
+			fault.Hint("back up the database with pg_dump, then start again and say so"))
 	}
 	options := []goose.ProviderOption{goose.WithTableName(schemaTable), goose.WithDisableGlobalRegistry(true), goose.WithLogger(goose.NopLogger())}
 	kind := goose.DialectSQLite3

@@ -105,8 +105,8 @@ func (t *Tx) JournalAfter(id string, seq int64) ([]rotation.Entry, error) {
 		WHERE rotation_id = $1 AND seq > $2 ORDER BY seq`, id, seq)
 }
 
-// Append writes entries to the journal under the fence: it numbers them, sets their fence, and fills in a zero At. Kinds:
-// NotFound; Conflict "lease lost" when the row has another fence; Invalid.
+// Append writes entries to the journal under the fence: it numbers them, sets their fence, and fills in a zero At. An ended
+// rotation takes last words as long as its fence stands. Kinds: NotFound; Conflict "lease lost" when the row has another fence; Invalid.
 func (t *Tx) Append(id string, fence int64, entries ...rotation.Entry) error {
 	const what = "append to journal"
 	if len(entries) == 0 {

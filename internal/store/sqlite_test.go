@@ -247,6 +247,56 @@ func TestMigrationThatFails(t *testing.T) {
 	})
 }
 
+// TestDiskFull lets the file grow no more.
+func TestDiskFull(t *testing.T) {
+	s := open(t, file(t), Options{})
+	s.db.SetMaxOpenConns(1) // the limit is one of a connection
+	limit := func(pages int) {
+		t.Helper()
+		if _, err := s.db.ExecContext(t.Context(), fmt.Sprintf("PRAGMA max_page_count = %d", pages)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	limit(1) // which becomes the number of pages that it has
+	grow := func(tx *Tx) error {
+		return errors.Join(tx.SetMeta("a", "b"), tx.SetMeta("long", strings.Repeat("x", 1<<18)))
+	}
+	err := s.Update(t.Context(), grow)
+	wantKind(t, err, fault.Unavailable)
+	if !strings.Contains(fault.HintOf(err), "space") {
+		t.Errorf("hint %q", fault.HintOf(err))
+	}
+	view(t, s, func(tx *Tx) error {
+		_, ok, err := tx.Meta("a")
+		if ok {
+			t.Error("half of an Update was kept")
+		}
+		return err
+	})
+	limit(1 << 20)
+	update(t, s, grow)
+}
+
+func TestDamagedFile(t *testing.T) {
+	path := file(t)
+	s := open(t, path, Options{})
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range data[4096:] {
+		data[4096+i] ^= 0x5a
+	}
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err = Open(t.Context(), path, Options{})
+	wantKind(t, err, fault.Corrupt)
+}
+
 func TestDriverLock(t *testing.T) {
 	s := open(t, file(t), Options{})
 	release, err := DriverLock(s.Dir())

@@ -27,6 +27,9 @@ type Options struct {
 	Now func() time.Time
 	// Actor is put on events that name none; empty means "keywright".
 	Actor string
+	// BackedUp says that the operator has made a backup of a PostgreSQL database, so that its schema may be changed. An empty
+	// database needs none, and a SQLite store is backed up by Open.
+	BackedUp bool
 	// Hook, when set, is called with HookBefore before and HookAfter after each commit of a write. An error from it is
 	// what the call returns: from HookBefore the transaction is rolled back, from HookAfter it stays committed. Tests of
 	// crashes use it; it is called by the goroutine that writes.
@@ -56,10 +59,11 @@ const (
 
 // Open opens the store at url, makes it when it is not there, and brings its schema up to date. The url is "postgres://…",
 // "postgresql://…", "sqlite:PATH" or a bare path. Before a schema with content is changed, a SQLite store is copied to a file
-// of mode 0600 beside it (PATH.v1-20261122T022355Z.bak); a PostgreSQL store is the operator's to back up.
+// of mode 0600 beside it (PATH.v1-20261122T022355Z.bak); a PostgreSQL store is the operator's to back up, see Options.BackedUp.
 //
 // Kinds: Invalid (no such form of url, a file that is no store, a network file system, a schema newer than this program),
-// Forbidden (others may write the directory or read the file), Unavailable, Unauthenticated, Corrupt.
+// Forbidden (others may write the directory or read the file), Conflict (a PostgreSQL schema that is older, without a backup),
+// Unavailable, Unauthenticated, Corrupt.
 func Open(ctx context.Context, url string, o Options) (*Store, error) {
 	if o.Now == nil {
 		o.Now = time.Now

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/keywright/keywright/internal/apikey"
 	"github.com/keywright/keywright/internal/audit"
@@ -56,6 +57,7 @@ func suite(t *testing.T, place func(testing.TB) string) {
 		{"first-open", testFirstOpen},
 		{"atomic", testAtomic},
 		{"hook", testHook},
+		{"again", testAgain},
 		{"audit", testAudit},
 		{"incidents", testIncidents},
 		{"view", testView},
@@ -650,6 +652,37 @@ func testHook(t *testing.T, place func(testing.TB) string) {
 		t.Fatal(err)
 	}
 	want("3")
+}
+
+// testAgain has the database refuse a transaction for the sake of another one.
+func testAgain(t *testing.T, place func(testing.TB) string) {
+	s, _ := fresh(t, place)
+	refusal := fmt.Errorf("wrapped: %w", &pgconn.PgError{Code: "40001", Message: "could not serialize access"})
+	for _, write := range []bool{true, false} {
+		run := s.View
+		if write {
+			run = s.Update
+		}
+		calls := 0
+		err := run(t.Context(), func(tx *Tx) error {
+			if calls++; calls < 3 {
+				return s.fail(t.Context(), refusal, "do it")
+			}
+			return nil
+		})
+		if err != nil || calls != 3 {
+			t.Errorf("%d calls, %v", calls, err)
+		}
+		calls = 0
+		err = run(t.Context(), func(tx *Tx) error {
+			calls++
+			return s.fail(t.Context(), refusal, "do it")
+		})
+		wantKind(t, err, fault.Unavailable)
+		if calls != maxAttempts {
+			t.Errorf("gave up after %d attempts, want %d", calls, maxAttempts)
+		}
+	}
 }
 
 func testView(t *testing.T, place func(testing.TB) string) {
