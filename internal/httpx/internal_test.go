@@ -1,11 +1,20 @@
 package httpx
 
 import (
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"github.com/keywright/keywright/internal/fault"
 )
 
 func TestAddresses(t *testing.T) {
@@ -24,6 +33,50 @@ func TestAddresses(t *testing.T) {
 		if control(false)("tcp", address, nil) == nil {
 			t.Errorf("%s is allowed", address)
 		}
+	}
+}
+
+// TestPhrases: whatever net/http reports, and it may quote the reply, only our own words go out.
+func TestPhrases(t *testing.T) {
+	c, err := New(Options{BaseURL: "https://api.example"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const foreign = "words of the other side"
+	for _, tc := range []struct {
+		err  error
+		want string
+	}{
+		{&net.DNSError{Err: foreign, Name: foreign}, "host name"},
+		{x509.HostnameError{Certificate: &x509.Certificate{DNSNames: []string{foreign}}, Host: foreign}, "another host"},
+		{x509.UnknownAuthorityError{}, "authority"},
+		{x509.CertificateInvalidError{Reason: x509.Expired, Detail: foreign}, "not valid"},
+		{&handshakeError{errors.New(foreign)}, "TLS"},
+		{&net.OpError{Op: foreign, Err: syscall.ECONNREFUSED}, "refused"},
+		{&net.OpError{Op: foreign, Err: syscall.ECONNRESET}, "reset"},
+		{io.ErrUnexpectedEOF, "ended"},
+		{os.ErrDeadlineExceeded, "in time"},
+		{&refusedAddress{"the name leads to a link-local address"}, "link-local"},
+		{errors.New(foreign), "no usable reply"},
+	} {
+		got := c.broken(t.Context(), "call", fmt.Errorf("%s: %w", foreign, tc.err), false)
+		if !strings.Contains(got.Error(), tc.want) || strings.Contains(got.Error(), foreign) {
+			t.Errorf("%T: %q, want %q", tc.err, got, tc.want)
+		}
+	}
+	if got := Bearer(nil).String(); got != "authentication by Authorization" {
+		t.Errorf("String = %q", got)
+	}
+}
+
+// TestRefusedAddressOnTheWay: the check runs when a connection is made, behind every look-up of a name.
+func TestRefusedAddressOnTheWay(t *testing.T) {
+	c, err := New(Options{BaseURL: "https://169.254.169.254"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Do(t.Context(), Request{Method: "POST"}); !fault.Is(err, fault.Invalid) || !strings.Contains(err.Error(), "link-local") {
+		t.Errorf("Do: %v", err)
 	}
 }
 

@@ -144,14 +144,21 @@ func TestWhatIsSent(t *testing.T) {
 	})
 	v := secrettest.Fake(t)
 	now := time.Now()
-	p.Inspect(t.Context(), v)
-	p.Count(t.Context(), v)
-	p.Message(t.Context(), v)
-	p.List(t.Context(), "")
-	p.SetStatus(t.Context(), "apikey_01EXAMPLE", provider.Inactive)
-	p.Usage(t.Context(), provider.UsageQuery{IDs: []string{"apikey_01EXAMPLE"}, From: now.Add(-time.Hour), To: now})
-	p.Activities(t.Context(), now)
-	p.Organization(t.Context())
+	for _, ask := range []func(context.Context, secret.Value) (provider.Verdict, error){p.Inspect, p.Count, p.Message} {
+		if got, err := ask(t.Context(), v); err != nil || got.Answer != provider.Unknown {
+			t.Errorf("%+v, %v", got, err)
+		}
+	}
+	_, listed := p.List(t.Context(), "")
+	_, set := p.SetStatus(t.Context(), "apikey_01EXAMPLE", provider.Inactive)
+	_, used := p.Usage(t.Context(), provider.UsageQuery{IDs: []string{"apikey_01EXAMPLE"}, From: now.Add(-time.Hour), To: now})
+	_, acted := p.Activities(t.Context(), now)
+	_, _, organized := p.Organization(t.Context())
+	for i, err := range []error{listed, set, used, acted, organized} {
+		if !fault.Is(err, fault.Unavailable) {
+			t.Errorf("call %d: %v", i, err)
+		}
+	}
 	want := []string{
 		"GET /v1/models", "POST /v1/messages/count_tokens", "POST /v1/messages", "GET /v1/organizations/api_keys",
 		"POST /v1/organizations/api_keys/apikey_01EXAMPLE", "GET /v1/organizations/analytics/usage", "GET /v1/compliance/activities", "GET /v1/organizations/me",
@@ -178,7 +185,9 @@ func TestWhatIsSent(t *testing.T) {
 	if len(seen) != len(want) {
 		t.Errorf("%d calls, want %d", len(seen), len(want))
 	}
-	p.Clock(t.Context())
+	if at, err := p.Clock(t.Context()); err != nil || at.IsZero() {
+		t.Errorf("Clock: %v, %v", at, err)
+	}
 	if got := seen["GET /v1/models"].Get("x-api-key"); got != "" {
 		t.Error("the clock is asked with a value")
 	}
@@ -258,6 +267,16 @@ func TestKeysOfBothVersions(t *testing.T) {
 		if k.Workspace != tc.workspace || k.Principal != tc.principal || k.CreatedBy != tc.createdBy || expires != tc.expires || k.Status != provider.Inactive || k.Name != "billing" || k.Hint != "abc...xyz" {
 			t.Errorf("%s: %+v", tc.name, k)
 		}
+	}
+}
+
+func TestClockNeedsADate(t *testing.T) {
+	p := admin(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header()["Date"] = nil
+		write(w, 401, `{}`)
+	})
+	if at, err := p.Clock(t.Context()); !fault.Is(err, fault.Unavailable) {
+		t.Errorf("Clock: %v, %v", at, err)
 	}
 }
 

@@ -65,9 +65,12 @@ func (k *Keys) try(ctx context.Context, v secret.Value, path string, limit int, 
 	if err != nil || verdict.Status != 404 || verdict.Type != "not_found_error" {
 		return verdict, err
 	}
-	other, err := k.cheapest(ctx, v)
-	if err != nil || other == "" || other == k.model {
-		return verdict, err
+	other := k.cheapest(ctx, v)
+	switch {
+	case ctx.Err() != nil:
+		return provider.Verdict{}, fault.In(ctx.Err(), "list models")
+	case other == "" || other == k.model:
+		return verdict, nil
 	}
 	return send(other)
 }
@@ -92,8 +95,8 @@ func (k *Keys) fetch(ctx context.Context, v secret.Value, r httpx.Request) (http
 }
 
 // cheapest gives the id of the cheapest active model that the value may see, or "" when that cannot be told. The list has no prices:
-// the names of the lines say which are small. The error is not nil only when ctx ended.
-func (k *Keys) cheapest(ctx context.Context, v secret.Value) (string, error) {
+// the names of the lines say which are small.
+func (k *Keys) cheapest(ctx context.Context, v secret.Value) string {
 	type model struct {
 		ID        string    `json:"id"`
 		Lifecycle string    `json:"lifecycle"`
@@ -103,15 +106,12 @@ func (k *Keys) cheapest(ctx context.Context, v secret.Value) (string, error) {
 		Data []model `json:"data"`
 	}
 	reply, err := k.fetch(ctx, v, httpx.Request{Path: "/v1/models", Query: url.Values{"limit": {"1000"}}})
-	if ctx.Err() != nil {
-		return "", fault.In(ctx.Err(), "list models")
-	}
 	if err != nil || reply.Decode(&list) != nil {
-		return "", nil
+		return ""
 	}
 	active := slices.DeleteFunc(list.Data, func(m model) bool { return m.Lifecycle != "active" || !modelPattern.MatchString(m.ID) })
 	if len(active) == 0 {
-		return "", nil
+		return ""
 	}
 	size := func(m model) int {
 		for i, line := range []string{"haiku", "sonnet"} {
@@ -124,7 +124,7 @@ func (k *Keys) cheapest(ctx context.Context, v secret.Value) (string, error) {
 	slices.SortStableFunc(active, func(a, b model) int {
 		return cmp.Or(cmp.Compare(size(a), size(b)), b.CreatedAt.Compare(a.CreatedAt))
 	})
-	return active[0].ID, nil
+	return active[0].ID
 }
 
 // Clock gives the provider's time from the Date of a reply, with a resolution of one second. It asks without any value; the refusal

@@ -274,7 +274,7 @@ func TestSoakInABubble(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		// The bubble begins in the year 2000, and the reports begin in 2026.
 		sim := simulator.New(simulator.Options{UsageLag: 4 * time.Hour})
-		sim.Advance(time.Date(2026, 11, 20, 0, 0, 0, 0, time.UTC).Sub(time.Now()))
+		sim.Advance(time.Until(time.Date(2026, 11, 20, 0, 0, 0, 0, time.UTC)))
 		transport, stop := sim.Pipe()
 		defer stop()
 		key := secret.New([]byte(sim.AdminKey()))
