@@ -100,7 +100,9 @@ func TestAWriteThatDidNotHappenIsNoticed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, d := place()
 		b := over(d)
-		b.put = func(context.Context, secret.Value, location.Expect) (location.Receipt, error) { return location.Receipt{}, nil }
+		b.put = func(context.Context, secret.Value, location.Expect) (location.Receipt, error) {
+			return location.Receipt{}, nil
+		}
 		p.Overwrite(secrettest.Fake(t))
 		h, err := d.Inspect(t.Context())
 		if err != nil {
