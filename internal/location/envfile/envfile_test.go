@@ -439,7 +439,7 @@ func TestKilledAtAnyMoment(t *testing.T) {
 				t.Fatal(err)
 			}
 			if i == 0 {
-				fmt.Println("writing")
+				fmt.Fprintln(os.Stdout, "writing")
 			}
 		}
 		return

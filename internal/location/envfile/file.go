@@ -91,7 +91,7 @@ func (p *place) read() (*content, error) {
 		}
 		return nil, named(err, "read file", p.path)
 	}
-	defer f.Close() //nolint:errcheck // Only read.
+	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
 		return nil, named(err, "read file", p.path)
@@ -284,7 +284,7 @@ func (p *place) syncDir() error {
 	if err != nil {
 		return err
 	}
-	defer d.Close() //nolint:errcheck // Only synced.
+	defer d.Close()
 	return d.Sync()
 }
 

@@ -244,7 +244,7 @@ func (p *parser) value() (setting, string) {
 		}
 		s.end = start + n + 2
 	} else {
-		n := len(line)
+		var n int
 		switch p.format {
 		case Shell:
 			n = indexAny(line, " \t;")

@@ -17,7 +17,7 @@ func synthetic(f *os.File) bool {
 	if err := unix.Fstatfs(int(f.Fd()), &st); err != nil {
 		return false
 	}
-	switch uint32(st.Type) {
+	switch int64(st.Type) { //nolint:unconvert // It is narrower on some machines.
 	case unix.PROC_SUPER_MAGIC, unix.SYSFS_MAGIC, unix.CGROUP_SUPER_MAGIC, unix.CGROUP2_SUPER_MAGIC, unix.DEBUGFS_MAGIC:
 		return true
 	}
@@ -30,7 +30,7 @@ func (p *place) copyAttributes(to *os.File) error {
 	if err != nil {
 		return named(err, "read file", p.path)
 	}
-	defer from.Close() //nolint:errcheck // Only read.
+	defer from.Close()
 	names := make([]byte, 64<<10)
 	n, err := unix.Flistxattr(int(from.Fd()), names)
 	if errors.Is(err, unix.ENOTSUP) {

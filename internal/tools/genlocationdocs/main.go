@@ -16,7 +16,7 @@ import (
 func main() {
 	if err := run("../../.."); err != nil {
 		fmt.Fprintln(os.Stderr, "genlocationdocs:", err)
-		os.Exit(1)
+		os.Exit(1) //nolint:forbidigo // This is a main.
 	}
 }
 

@@ -11,7 +11,7 @@ import (
 func main() {
 	if err := run(); err != nil {
 		fmt.Fprintln(os.Stderr, "genlocations:", err)
-		os.Exit(1)
+		os.Exit(1) //nolint:forbidigo // This is a main.
 	}
 }
 
