@@ -71,15 +71,17 @@ func nothing(f func(context.Context) error) func(context.Context) (struct{}, err
 	return func(ctx context.Context) (struct{}, error) { return struct{}{}, f(ctx) }
 }
 
+var errPanicked = errors.New("the connector panicked")
+
 // guarded turns a panic into an error. The text of the panic is shown only when the Go runtime wrote it.
 func guarded[T any](ctx context.Context, f func(context.Context) (T, error)) (value T, err error) {
 	defer func() {
 		switch p := recover().(type) {
 		case nil:
 		case runtime.Error:
-			err = fault.Newf(fault.Unknown, "the connector panicked: %s", p.Error())
+			err = fault.Wrap(fault.Unknown, errPanicked, p.Error())
 		default:
-			err = fault.Newf(fault.Unknown, "the connector panicked with a %T", p)
+			err = fault.Wrap(fault.Unknown, errPanicked, fmt.Sprintf("%T", p))
 		}
 	}()
 	return f(ctx)

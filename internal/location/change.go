@@ -2,6 +2,7 @@ package location
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"time"
@@ -20,8 +21,8 @@ var looks = [...]time.Duration{50 * time.Millisecond, 100 * time.Millisecond, 20
 // is the driver's, also with an error after the write.
 //
 // Kinds: Conflict when the place is not in the expected state (nothing was written), or when it holds a third value
-// afterwards; Indeterminate when it is not known whether the place holds v; Unavailable when nothing was applied. A lost reply
-// is settled by looking, when the place can be read and ctx still runs.
+// afterwards; Indeterminate when it is not known whether the place holds v; Unavailable when nothing was applied. A reply that was
+// lost or not understood is settled by looking, when the place can be read and ctx still runs.
 func (l *Location) Put(ctx context.Context, v secret.Value, expect Expect) (Receipt, Holding, error) {
 	o := change("put")
 	if v.IsZero() {
@@ -37,13 +38,13 @@ func (l *Location) Put(ctx context.Context, v secret.Value, expect Expect) (Rece
 		return Receipt{}, h, err
 	}
 	r, err := call(ctx, l, o, v, func(ctx context.Context) (Receipt, error) { return l.driver.Put(ctx, v, expect) })
+	if unsure(err) {
+		return l.settle(ctx, o, v, v.Digest(), expect, err)
+	}
 	if err == nil {
 		r, err = l.cleanReceipt(o.verb, r, v)
 	}
-	switch {
-	case fault.Is(err, fault.Indeterminate):
-		return l.settle(ctx, o, v, v.Digest(), expect, err)
-	case err != nil:
+	if err != nil {
 		return r, Holding{}, err
 	}
 	h, err := l.verify(ctx, o, v, v.Digest(), expect, r)
@@ -100,7 +101,16 @@ func unchanged(h Holding, before Expect, r Receipt) bool {
 	return before.Checked && before.Digest.Known() && h.Holds(before.Digest)
 }
 
-// settle finds out by looking what became of a change whose reply was lost.
+// unsure reports whether looking may tell more than the error of a change does: its reply was lost, or was not understood.
+func unsure(err error) bool {
+	switch fault.KindOf(err) {
+	case fault.Indeterminate, fault.Corrupt, fault.Unknown:
+		return err != nil && !errors.Is(err, errPanicked)
+	}
+	return false
+}
+
+// settle finds out by looking what became of a change whose reply was lost or not understood.
 func (l *Location) settle(ctx context.Context, o op, v secret.Value, want apikey.Digest, before Expect, lost error) (Receipt, Holding, error) {
 	if ctx.Err() != nil {
 		return Receipt{}, Holding{}, lost
@@ -111,6 +121,8 @@ func (l *Location) settle(ctx context.Context, o op, v secret.Value, want apikey
 		return Receipt{}, Holding{}, lost
 	case h.Holds(want):
 		return found(h, before), h, nil
+	case !fault.Is(lost, fault.Indeterminate):
+		return Receipt{}, h, lost
 	case before.Checked && before.Revision != "" && h.Revision == before.Revision:
 		return Receipt{}, h, fault.Wrap(fault.Unavailable, lost, o.verb+" "+l.name+": looked, and nothing was applied")
 	case h.Known() && !unchanged(h, before, Receipt{}):
@@ -225,13 +237,13 @@ func (l *Location) move(ctx context.Context, o op, from Receipt, want apikey.Dig
 	o.turn = t
 	before := Expect{Checked: from.Revision != "", Revision: from.Revision}
 	r, err := call(ctx, l, o, secret.Value{}, func(ctx context.Context) (Receipt, error) { return f(ctx, from) })
+	if unsure(err) {
+		return l.settle(ctx, o, secret.Value{}, want, before, err)
+	}
 	if err == nil {
 		r, err = l.cleanReceipt(o.verb, r, secret.Value{})
 	}
-	switch {
-	case fault.Is(err, fault.Indeterminate):
-		return l.settle(ctx, o, secret.Value{}, want, before, err)
-	case err != nil:
+	if err != nil {
 		return r, Holding{}, err
 	}
 	h, err := l.verify(ctx, o, secret.Value{}, want, before, r)

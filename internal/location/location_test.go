@@ -205,6 +205,24 @@ func TestALostReplyIsSettled(t *testing.T) {
 		_, _, err = open(b).Put(ctx, secrettest.Fake(t), location.ExpectHolding(h))
 		wantKind(t, "not answered, and then overtaken", err, fault.Conflict)
 
+		b.put = func(ctx context.Context, v secret.Value, e location.Expect) (location.Receipt, error) {
+			if _, err := d.Put(ctx, v, e); err != nil {
+				return location.Receipt{}, err
+			}
+			return location.Receipt{}, fault.New(fault.Corrupt, "put: the reply is no JSON")
+		}
+		if _, h, err := open(b).Put(ctx, v, location.Expect{}); err != nil || !h.Holds(v.Digest()) {
+			t.Errorf("applied and not understood: %v", err)
+		}
+		b.put = func(context.Context, secret.Value, location.Expect) (location.Receipt, error) {
+			return location.Receipt{}, errors.New("odd")
+		}
+		_, _, err = open(b).Put(ctx, secrettest.Fake(t), location.Expect{})
+		wantKind(t, "not applied, with an odd error", err, fault.Unknown)
+		b.put = func(context.Context, secret.Value, location.Expect) (location.Receipt, error) { panic("odd") }
+		_, _, err = open(b).Put(ctx, v, location.Expect{})
+		wantKind(t, "panicked, and the value is there", err, fault.Unknown)
+
 		p.SetKnowledge(location.Nothing)
 		p.Break(memory.Fault{Method: memory.Put, Cut: true})
 		_, _, err = l.Put(ctx, secrettest.Fake(t), location.Expect{})
