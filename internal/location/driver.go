@@ -123,6 +123,9 @@ type Receipt struct {
 
 // Driver is what every place can do. Methods may be called from several goroutines. Every error has a kind of package
 // fault. A driver does not retry, does not log, and never puts a value or a foreign reply body into an error.
+//
+// A change whose error carries the end of a context is taken for Indeterminate, since it may have been sent. A driver that knows that
+// nothing was sent says Canceled or Unavailable, without the context's error as the cause.
 type Driver interface {
 	// Inspect reads what the place holds and changes nothing.
 	Inspect(ctx context.Context) (Holding, error)
