@@ -132,10 +132,8 @@ func (c *Client) exchange(req *http.Request, auth Auth, repeatable bool) (Reply,
 	}
 	began := time.Now()
 	// RoundTrip, not http.Client: it follows no redirect, keeps no cookies and puts no URL into errors.
+	// The request is not touched afterwards: its headers may still be on their way when the reply is there.
 	res, err := c.transport.RoundTrip(req)
-	if auth.header != "" {
-		req.Header.Del(auth.header)
-	}
 	reply := Reply{write: write}
 	if err != nil {
 		if handshake.Load() && !connected.Load() {

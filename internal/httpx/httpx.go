@@ -96,12 +96,13 @@ func New(o Options) (*Client, error) {
 	}
 	dialer := &net.Dialer{Timeout: 10 * time.Second, Control: control(base.Scheme == "http")}
 	c.transport = &http.Transport{
-		DialContext:            dialer.DialContext,
-		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: o.RootCAs},
-		TLSHandshakeTimeout:    10 * time.Second,
-		ForceAttemptHTTP2:      true,
-		MaxIdleConnsPerHost:    8,
-		IdleConnTimeout:        90 * time.Second,
+		DialContext:         dialer.DialContext,
+		TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: o.RootCAs},
+		TLSHandshakeTimeout: 10 * time.Second,
+		ForceAttemptHTTP2:   true,
+		MaxIdleConnsPerHost: 8,
+		// Shorter than servers keep theirs: a write into a connection that the server is closing has an unknown outcome.
+		IdleConnTimeout:        20 * time.Second,
 		MaxResponseHeaderBytes: 128 << 10,
 	}
 	if o.Dial != nil {
