@@ -167,7 +167,14 @@ func (c *Config) resolve(d Dirs) {
 		if len(k.Waves) == 0 {
 			k.Waves = c.shortForm(k)
 		}
-		k.Locations = nil
+		names := map[string]int{}
+		for i := range k.Test {
+			t := &k.Test[i]
+			t.Key, t.Name = k.Name, t.title()
+			if names[t.Name]++; names[t.Name] > 1 { // the journal tells tests apart by their names
+				t.Name += fmt.Sprintf(" (%d)", names[t.Name])
+			}
+		}
 	}
 }
 
@@ -223,8 +230,7 @@ func (c *Config) judge(r *reader) {
 	}
 	c.judgeLocations(r)
 	c.judgeKeys(r)
-	for i, ch := range c.Notify {
-		_ = i
+	for _, ch := range c.Notify {
 		if (len(ch.Command) > 0) == (ch.Webhook != nil) {
 			r.badAt(".notify", "- command: ./tell or - webhook: { url: … }", "a channel of notify needs either command or webhook")
 		}
@@ -358,7 +364,7 @@ func (c *Config) judgeKeys(r *reader) {
 			for j, place := range w.Locations {
 				spot := fmt.Sprintf("%s.locations[%d]", at, j)
 				if short {
-					spot = path + ".locations"
+					spot = fmt.Sprintf("%s.locations[%d]", path, slices.Index(k.Locations, place))
 				}
 				l := c.Locations[place]
 				switch {

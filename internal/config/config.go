@@ -101,6 +101,7 @@ func (w Wave) Batches() [][]string { return w.Batch.Split(w.Locations) }
 
 // Test is a check that the owner of a key wants made with a new value. Exactly one of Command and HTTP is set.
 type Test struct {
+	Key     apikey.Name   `yaml:"-"` // the key that it tests
 	Name    string        `yaml:"name" help:"What it is called on screens. Without it the command or the address."`
 	Command Argv          `yaml:"command" help:"Program and arguments, as a list or as one line; no shell. It gets the value on standard input and must end with 0."`
 	Env     string        `yaml:"env" help:"Name of the environment variable in which the command gets the value, in place of standard input."`

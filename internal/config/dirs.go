@@ -18,6 +18,12 @@ type Dirs struct {
 // UserDirs gives the directories of the user who runs Keywright. It makes none. The error is Invalid when there is no home directory.
 func UserDirs() (Dirs, error) { return dirsOf(os.Geteuid(), os.Getenv) }
 
+// UserDir gives the directory of the user for the configuration and the master key. It does not make it.
+func UserDir() (string, error) {
+	d, err := UserDirs()
+	return d.Config, err
+}
+
 func dirsOf(uid int, getenv func(string) string) (Dirs, error) {
 	if uid == 0 {
 		return Dirs{Config: "/etc/keywright", State: "/var/lib/keywright"}, nil

@@ -39,14 +39,12 @@ type Options struct {
 }
 
 // Load reads and checks the files, which together make one configuration. Maps of several files are joined, lists are appended, and
-// what is defined twice is an error. Relative paths start at the directory of the first file.
+// what is defined twice is an error. Relative paths start at the directory of the first file. No paths at all mean the file that Find
+// gives for the current directory.
 //
 // When something is wrong in the files the error is an *Errors, with all that was found. Further kinds: NotFound (no such file),
 // Forbidden (a file or a directory above it can be changed by others, or it cannot be read).
 func Load(ctx context.Context, paths []string, o Options) (*Config, []Warning, error) {
-	if len(paths) == 0 {
-		return nil, nil, fault.New(fault.Invalid, "read configuration: no file named", fault.Hint("keywright init makes one; --config names one"))
-	}
 	if o.Kinds == nil {
 		o.Kinds = all.All()
 	}
@@ -58,6 +56,13 @@ func Load(ctx context.Context, paths []string, o Options) (*Config, []Warning, e
 		}
 		dirs = &d
 	}
+	if len(paths) == 0 {
+		found, err := Find(".", *dirs)
+		if err != nil {
+			return nil, nil, err
+		}
+		paths = []string{found}
+	}
 	l := &loader{reader: newReader()}
 	l.kinds = kindsOf(o.Kinds)
 	for _, p := range paths {
@@ -65,15 +70,22 @@ func Load(ctx context.Context, paths []string, o Options) (*Config, []Warning, e
 			return nil, nil, err
 		}
 	}
-	dir := filepath.Dir(l.docs[0].path)
+	return l.finish(filepath.Dir(l.docs[0].path), *dirs)
+}
+
+// finish puts the documents together and judges the whole.
+func (l *loader) finish(dir string, dirs Dirs) (*Config, []Warning, error) {
 	c := l.assemble(dir)
 	if len(l.problems) == 0 {
-		c.resolve(*dirs)
+		c.resolve(dirs)
 		c.judge(l.reader)
 	}
 	warnings := l.sorted()
 	if len(l.problems) > 0 {
 		return nil, warnings, &Errors{Problems: l.problems, More: l.more}
+	}
+	for _, k := range c.Keys {
+		k.Locations = nil // they stand in Waves now
 	}
 	return c, warnings, nil
 }
@@ -89,16 +101,7 @@ func LoadBytes(name, dir string, text []byte, o Options) (*Config, []Warning, er
 	l := &loader{reader: newReader(), lone: true}
 	l.kinds = kindsOf(o.Kinds)
 	l.parse(name, filepath.Join(dir, filepath.Base(name)), text)
-	c := l.assemble(dir)
-	if len(l.problems) == 0 {
-		c.resolve(*o.Dirs)
-		c.judge(l.reader)
-	}
-	warnings := l.sorted()
-	if len(l.problems) > 0 {
-		return nil, warnings, &Errors{Problems: l.problems, More: l.more}
-	}
-	return c, warnings, nil
+	return l.finish(dir, *o.Dirs)
 }
 
 // loader reads files and puts them together.

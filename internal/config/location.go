@@ -125,9 +125,9 @@ func (l *Location) open(ks kinds, env location.Env) (*location.Location, error) 
 
 // snapshot is the stored form of a location.
 type snapshot struct {
-	Name   string         `json:"name"`
-	Dir    string         `json:"dir"`
-	Config map[string]any `json:"config"`
+	Name   string `json:"name"`
+	Dir    string `json:"dir"`
+	Config any    `json:"config"`
 }
 
 // Snapshot gives the value-free configuration of one location, defaults included, for rotation.Place.Config. OpenSnapshot reads
@@ -137,7 +137,7 @@ func (c *Config) Snapshot(name string) (json.RawMessage, error) {
 	if !ok {
 		return nil, fault.Newf(fault.NotFound, "describe location %s: the configuration has none of this name", quote(name))
 	}
-	b, err := json.Marshal(snapshot{Name: name, Dir: c.Dir, Config: l.tree()})
+	b, err := json.Marshal(snapshot{Name: name, Dir: c.Dir, Config: jsonOf(ordered(l.tree()))})
 	if err != nil {
 		return nil, fault.Wrap(fault.Unknown, err, "describe location "+name)
 	}

@@ -21,7 +21,7 @@ type Problem struct {
 }
 
 // Error gives FILE:LINE:COLUMN: MESSAGE (HINT).
-func (p *Problem) Error() string {
+func (p Problem) Error() string {
 	s := p.position() + p.Message
 	if p.Hint != "" {
 		s += " (" + p.Hint + ")"
@@ -29,7 +29,7 @@ func (p *Problem) Error() string {
 	return s
 }
 
-func (p *Problem) position() string {
+func (p Problem) position() string {
 	if p.Line == 0 {
 		return p.File + ": "
 	}

@@ -83,6 +83,25 @@ func plain(v reflect.Value) any {
 	return v.Int()
 }
 
+// jsonOf turns the ordered maps of a tree into such as encoding/json knows.
+func jsonOf(v any) any {
+	switch x := v.(type) {
+	case yaml.MapSlice:
+		m := map[string]any{}
+		for _, item := range x {
+			m[fmt.Sprint(item.Key)] = jsonOf(item.Value)
+		}
+		return m
+	case []any:
+		out := make([]any, len(x))
+		for i := range x {
+			out[i] = jsonOf(x[i])
+		}
+		return out
+	}
+	return v
+}
+
 // ordered sorts names, kind before all others.
 func ordered(m map[string]any) yaml.MapSlice {
 	names := slices.SortedFunc(maps.Keys(m), func(a, b string) int {

@@ -1,9 +1,11 @@
 package config
 
 import (
+	"context"
 	"encoding"
 	"fmt"
 	"net/url"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -197,6 +199,34 @@ func (s Store) Ref() (ref secret.Ref, ok bool) {
 func (s Store) Path() (path string, ok bool) {
 	_, isRef := s.Ref()
 	return string(s), s != "" && !isRef && !strings.Contains(string(s), "://")
+}
+
+// Resolve gives what package store opens: a path or a URL. A relative path starts at dir, the directory of the configuration; the zero
+// Store is a file in state. Kinds are those of secret.Ref.Resolve, and Invalid when a reference leads to no URL of a database.
+func (s Store) Resolve(ctx context.Context, dir, state string) (string, error) {
+	if s == "" {
+		return filepath.Join(state, "keywright.db"), nil
+	}
+	if p, ok := s.Path(); ok {
+		if filepath.IsAbs(p) {
+			return p, nil
+		}
+		return filepath.Join(dir, p), nil
+	}
+	ref, ok := s.Ref()
+	if !ok {
+		return string(s), nil
+	}
+	v, err := ref.Resolve(ctx, dir)
+	if err != nil {
+		return "", fault.In(err, "find store")
+	}
+	defer v.Destroy()
+	url := v.RevealString()
+	if !strings.HasPrefix(url, "postgres://") && !strings.HasPrefix(url, "postgresql://") {
+		return "", fault.Newf(fault.Invalid, "find store: what %s refers to is no postgres:// URL", ref)
+	}
+	return url, nil
 }
 
 var weekdays = []string{"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"}
