@@ -206,6 +206,7 @@ func TestClean(t *testing.T) {
 		strings.Repeat("ü", 1000):                      strings.Repeat("ü", 1000),
 		strings.Repeat("ü", 1001):                      strings.Repeat("ü", 999) + "…",
 		strings.Repeat("a", 990) + key:                 strings.Repeat("a", 990) + audit.Removed[:9] + "…",
+		strings.Repeat("\x00", 1<<16) + key:            "",
 	} {
 		got := audit.Clean(in)
 		if got != want {

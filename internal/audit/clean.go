@@ -13,6 +13,9 @@ const MaxText = 1000
 // Removed stands in a cleaned text where something looked like a key.
 const Removed = "[removed: looks like a key]"
 
+// maxUncleaned is the number of bytes that Clean looks at.
+const maxUncleaned = 64 << 10
+
 // keyShaped finds a key, also one that was broken over lines when it was pasted.
 var keyShaped = regexp.MustCompile(`(?i)sk-ant-(?: *\n[ \n]*)?[a-z0-9_-]{8,}(?: *\n[ \n]*[a-z0-9_-]{16,})*`)
 
@@ -26,6 +29,7 @@ func clean(text string, most int) string {
 	if plain(text) && len(text) <= most {
 		return text
 	}
+	text = text[:min(len(text), maxUncleaned)]
 	// Invisible characters go first: they could hide a key from the expression.
 	text = strings.Map(func(r rune) rune {
 		switch {

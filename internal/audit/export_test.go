@@ -57,6 +57,12 @@ func TestExport(t *testing.T) {
 	if _, err = audit.VerifyExport(bytes.NewReader(file), other); !fault.Is(err, fault.Corrupt) {
 		t.Errorf("as another store: %v", err)
 	}
+	moved := slices.Collect(bytes.Lines(file))
+	moved[4], moved[5] = moved[5], moved[4]
+	r, err = audit.VerifyExport(bytes.NewReader(bytes.Join(moved, nil)), verifier(s, nil, nil))
+	if err == nil || !strings.Contains(r.Problems[0].Text, "does not stand behind its entry") {
+		t.Errorf("a checkpoint behind another entry: %v", err)
+	}
 	if r, err := audit.VerifyExport(bytes.NewReader(export(t, s, nil)), verifier(s, nil, nil)); err != nil || r.Entries != 0 {
 		t.Errorf("an empty record: %v", err)
 	}

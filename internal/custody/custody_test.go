@@ -244,7 +244,7 @@ type failing struct {
 
 func (f failing) ID() string                                             { return f.id }
 func (f failing) Wrap(context.Context, []byte, []byte) ([]byte, error)   { return f.wrapped, f.err }
-func (f failing) Unwrap(context.Context, []byte, []byte) ([]byte, error) { return f.key, f.err }
+func (f failing) Unwrap(context.Context, []byte, []byte) ([]byte, error) { return bytes.Clone(f.key), f.err }
 
 func TestSealAndOpenRefuse(t *testing.T) {
 	c := custody.New(fileMaster(t))
@@ -290,6 +290,55 @@ func TestSealAndOpenRefuse(t *testing.T) {
 			t.Errorf("Open with a data key of %d bytes: %v", len(f.key), err)
 		}
 	}
+}
+
+// The header is bound to the value even where a master would not notice.
+func TestHeaderIsBound(t *testing.T) {
+	b := binding()
+	f := failing{id: "x", wrapped: []byte("wrapped"), key: make([]byte, 32)}
+	real := listening{failing: f, heard: map[string]string{}}
+	sealed := must(custody.New(real).Seal(t.Context(), secrettest.Fake(t), b))
+	f.key = []byte(real.heard["key"])
+	if _, err := custody.New(f).Open(t.Context(), sealed, b); err != nil {
+		t.Fatalf("a master that knows the data key: %v", err)
+	}
+	altered := secret.Sealed(bytes.Replace(sealed, []byte("wrapped"), []byte("Wrapped"), 1))
+	if _, err := custody.New(f).Open(t.Context(), altered, b); !fault.Is(err, fault.Corrupt) {
+		t.Errorf("an altered wrapped key: %v", err)
+	}
+	f.id = "y"
+	renamed := slices.Clone(sealed)
+	renamed[7] = 'y'
+	if _, err := custody.New(f).Open(t.Context(), renamed, b); !fault.Is(err, fault.Corrupt) {
+		t.Errorf("an altered master: %v", err)
+	}
+
+	// Each part of the binding, and the master's ID, reach the master.
+	seen := map[string]string{}
+	for what, change := range map[string]func(*custody.Binding, *listening){
+		"nothing": func(*custody.Binding, *listening) {}, "store": func(b *custody.Binding, _ *listening) { b.Store = "s" }, "key": func(b *custody.Binding, _ *listening) { b.Key = "k" },
+		"version": func(b *custody.Binding, _ *listening) { b.Version = "v" }, "purpose": func(b *custody.Binding, _ *listening) { b.Purpose = "p" },
+		"generation": func(b *custody.Binding, _ *listening) { b.Generation = 9 }, "master": func(_ *custody.Binding, l *listening) { l.id = "z" },
+	} {
+		b, l := binding(), listening{failing: f, heard: map[string]string{}}
+		change(&b, &l)
+		must(custody.New(l).Seal(t.Context(), secrettest.Fake(t), b))
+		if other, ok := seen[l.heard["aad"]]; ok {
+			t.Errorf("the master hears the same for another %s and another %s", what, other)
+		}
+		seen[l.heard["aad"]] = what
+	}
+}
+
+// listening keeps what it is asked to wrap.
+type listening struct {
+	failing
+	heard map[string]string
+}
+
+func (l listening) Wrap(_ context.Context, key, aad []byte) ([]byte, error) {
+	l.heard["key"], l.heard["aad"] = string(key), string(aad)
+	return l.wrapped, nil
 }
 
 func TestNothingPrintsAMaster(t *testing.T) {
