@@ -242,9 +242,11 @@ type failing struct {
 	err     error
 }
 
-func (f failing) ID() string                                             { return f.id }
-func (f failing) Wrap(context.Context, []byte, []byte) ([]byte, error)   { return f.wrapped, f.err }
-func (f failing) Unwrap(context.Context, []byte, []byte) ([]byte, error) { return bytes.Clone(f.key), f.err }
+func (f failing) ID() string                                           { return f.id }
+func (f failing) Wrap(context.Context, []byte, []byte) ([]byte, error) { return f.wrapped, f.err }
+func (f failing) Unwrap(context.Context, []byte, []byte) ([]byte, error) {
+	return bytes.Clone(f.key), f.err
+}
 
 func TestSealAndOpenRefuse(t *testing.T) {
 	c := custody.New(fileMaster(t))
