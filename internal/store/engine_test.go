@@ -141,7 +141,7 @@ func testLease(t *testing.T, place func(testing.TB) string) {
 	create(t, s, row("r-1", "a", c.now()), overdue, emergency, sleeping)
 
 	var order []string
-	for {
+	for range 10 {
 		r, ok, err := s.Claim(ctx, "one", ttl)
 		if err != nil {
 			t.Fatal(err)
@@ -188,7 +188,7 @@ func testLease(t *testing.T, place func(testing.TB) string) {
 	}
 	c.advance(1)
 	taken := map[string]bool{}
-	for {
+	for range 10 {
 		r, ok, err := s.Claim(ctx, "two", ttl)
 		if err != nil {
 			t.Fatal(err)
@@ -401,7 +401,7 @@ func testWakeUp(t *testing.T, place func(testing.TB) string) {
 
 // spin takes a while, to shift what runs at the same time.
 func spin(c *clock) {
-	for range rand.N(20000) { //nolint:gosec // G404: a spread in time.
+	for range rand.N(20000) {
 		_ = c.now()
 	}
 }

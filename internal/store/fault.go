@@ -12,12 +12,12 @@ import (
 	"github.com/keywright/keywright/internal/fault"
 )
 
-// fail gives a database error its kind and hint; nil stays nil, and an error that has a kind keeps it. A nil ctx is allowed.
+// fail gives a database error its kind and hint; nil stays nil, and an error that has a kind keeps it.
 func (s *Store) fail(ctx context.Context, err error, what string) error {
 	if err == nil {
 		return nil
 	}
-	if ctx != nil && ctx.Err() != nil {
+	if ctx.Err() != nil {
 		return fault.In(ctx.Err(), what)
 	}
 	if _, ok := errors.AsType[*fault.Error](err); ok {

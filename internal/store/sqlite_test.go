@@ -90,7 +90,7 @@ func TestPragmaThatDidNotTake(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer db.Close() //nolint:errcheck // Only read.
+	defer db.Close()
 	err = (&Store{db: db}).checkPragmas(t.Context())
 	wantKind(t, err, fault.Invalid)
 }
@@ -122,12 +122,12 @@ func TestFiles(t *testing.T) {
 		}
 	}
 	shared := file(t)
-	if err := errors.Join(os.Mkdir(filepath.Dir(shared), 0o700), os.Chmod(filepath.Dir(shared), 0o770)); err != nil { //nolint:gosec // G302: refused below.
+	if err := errors.Join(os.Mkdir(filepath.Dir(shared), 0o700), os.Chmod(filepath.Dir(shared), 0o770)); err != nil {
 		t.Fatal(err)
 	}
 	refused("a directory of others", fault.Forbidden, shared)
 	readable := file(t)
-	if err := errors.Join(os.Mkdir(filepath.Dir(readable), 0o700), os.WriteFile(readable, nil, 0o644)); err != nil { //nolint:gosec // G306: refused below.
+	if err := errors.Join(os.Mkdir(filepath.Dir(readable), 0o700), os.WriteFile(readable, nil, 0o644)); err != nil {
 		t.Fatal(err)
 	}
 	refused("a readable file", fault.Forbidden, readable)

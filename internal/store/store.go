@@ -117,7 +117,7 @@ func (s *Store) prepare(ctx context.Context) error {
 }
 
 // Close ends all use of the store. A second Close does nothing.
-func (s *Store) Close() error { return s.fail(nil, s.db.Close(), "close store") }
+func (s *Store) Close() error { return s.fail(context.Background(), s.db.Close(), "close store") }
 
 // ID is the random name that the store got when it was made: "s_" and 16 hex digits. It binds sealed values and audit
 // entries to this store.
