@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -52,6 +53,10 @@ func testVersions(t *testing.T, place func(testing.TB) string) {
 		t.Run(name, func(t *testing.T) {
 			wantKind(t, s.Update(t.Context(), func(tx *Tx) error { return tx.PutVersion(v) }), kind)
 		})
+	}
+	err := s.Update(t.Context(), func(tx *Tx) error { return tx.PutVersion(version("v_x", "staging", apikey.Spare, "one")) })
+	if err == nil || !strings.Contains(err.Error(), string(full.ID)) || fault.HintOf(err) == "" {
+		t.Errorf("%v does not name the version with the same value", err)
 	}
 	refused("no id", fault.Invalid, version("", "staging", apikey.Spare, ""))
 	refused("no state", fault.Invalid, version("v_x", "staging", "", ""))

@@ -302,9 +302,11 @@ func testSerial(t *testing.T, place func(testing.TB) string) {
 func testFirstOpen(t *testing.T, place func(testing.TB) string) {
 	url := place(t)
 	var wg sync.WaitGroup
-	ids := make([]string, 4)
+	start := make(chan struct{})
+	ids := make([]string, 8)
 	for i := range ids {
 		wg.Go(func() {
+			<-start
 			s, err := Open(t.Context(), url, Options{})
 			if err != nil {
 				t.Errorf("%v (hint: %s)", err, fault.HintOf(err))
@@ -316,6 +318,7 @@ func testFirstOpen(t *testing.T, place func(testing.TB) string) {
 			}
 		})
 	}
+	close(start)
 	wg.Wait()
 	for _, id := range ids {
 		if id != ids[0] || id == "" {
