@@ -5,6 +5,7 @@ package all
 import (
 	"github.com/keywright/keywright/internal/location"
 	"github.com/keywright/keywright/internal/location/awssecretsmanager"
+	"github.com/keywright/keywright/internal/location/docker"
 	"github.com/keywright/keywright/internal/location/envfile"
 	"github.com/keywright/keywright/internal/location/exec"
 	"github.com/keywright/keywright/internal/location/kubernetes"
@@ -14,6 +15,7 @@ import (
 func kinds() []location.Kind {
 	return []location.Kind{
 		awssecretsmanager.Kind(),
+		docker.Kind(),
 		envfile.Kind(),
 		exec.Kind(),
 		kubernetes.Kind(),
@@ -24,6 +26,7 @@ func kinds() []location.Kind {
 func supports() map[string]Support {
 	return map[string]Support{
 		awssecretsmanager.Kind().Name: {Reads: Always, Stages: Sometimes, Unstages: Sometimes, Restores: Always, Removes: Always, Checks: Always},
+		docker.Kind().Name:            {Reads: Always, Stages: Always, Unstages: Always, Restores: Always, Removes: Always, Confirms: Always, Probes: Always, Checks: Always},
 		envfile.Kind().Name:           {Reads: Always, Checks: Always},
 		exec.Kind().Name:              {Reads: Sometimes, Stages: Sometimes, Unstages: Sometimes, Removes: Sometimes, Reloads: Sometimes, Confirms: Sometimes, Probes: Sometimes, Checks: Always},
 		kubernetes.Kind().Name:        {Reads: Always, Stages: Sometimes, Unstages: Sometimes, Restores: Sometimes, Removes: Sometimes, Reloads: Sometimes, Confirms: Always, Probes: Always, Checks: Always},
