@@ -186,11 +186,13 @@ type tries struct {
 	intended time.Time // first intent ever
 	open     bool      // the last intent has no outcome
 	failures int       // since the last resume
-	ever     int       // since the start
-	since    time.Time // first of them
+	rounds   int       // resumes that found it failed
+	since    time.Time // first of the failures
 	last     Fault
 	lastAt   time.Time
-	unsure   bool // some run may have applied it
+	// conflicts counts the failures by a foreign change, since the start.
+	conflicts int
+	unsure    bool // some run may have applied it
 }
 
 // retry says when a failed effect is tried again; ok is false when it is exhausted.

@@ -1,6 +1,7 @@
 package rotation
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 	"time"
@@ -220,4 +221,20 @@ func rulePlace(p PlaceFact, at time.Time, add adder) {
 	default:
 		add(Missing, p.Name, at, "%s cannot be read back", p.Name)
 	}
+}
+
+// LastFacts gives the newest facts that a rotation gathered; ok is false when it gathered none yet.
+func LastFacts(journal []Entry) (facts Facts, ok bool) {
+	for i := len(journal) - 1; i >= 0; i-- {
+		e := journal[i]
+		if e.Type == Made && strings.Contains(e.Effect, "/"+string(Gather)) && json.Unmarshal(e.Data, &facts) == nil {
+			for _, later := range journal {
+				if later.Type == Signalled && later.Signal == SignalSign && later.signal().Subject == "evidence" {
+					facts.Signed = true
+				}
+			}
+			return facts, true
+		}
+	}
+	return Facts{}, false
 }

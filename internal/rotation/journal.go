@@ -135,3 +135,28 @@ type SignalData struct {
 	UID  int    `json:"uid"`
 	Note string `json:"note,omitempty"`
 }
+
+// Chosen gives the version that a rotation deploys, as far as it is decided: what it acquired or chose, or what its plan names.
+func Chosen(p Plan, journal []Entry) apikey.VersionID {
+	for i := len(journal) - 1; i >= 0; i-- {
+		e := journal[i]
+		if e.Type != Made || (e.Effect != string(Acquiring)+"/"+string(Acquire) && e.Effect != string(Preflight)+"/"+string(Choose)) {
+			continue
+		}
+		var got Acquired
+		if json.Unmarshal(e.Data, &got) == nil {
+			return apikey.VersionID(got.Version)
+		}
+	}
+	return p.New
+}
+
+// Flipped reports whether the new version has become the current one.
+func Flipped(journal []Entry) bool {
+	for _, e := range journal {
+		if e.Type == Made && e.Effect == string(Flip) {
+			return true
+		}
+	}
+	return false
+}

@@ -73,6 +73,9 @@ type Plan struct {
 	Waves  []Wave  `json:"waves"`
 	Tests  []Test  `json:"tests,omitempty"`
 
+	// Windows says when a scheduled rotation may begin a wave of production; without any, always.
+	Windows []Window `json:"windows,omitempty"`
+
 	Soak       time.Duration `json:"soak"`
 	Watch      time.Duration `json:"watch"`
 	HealthWait time.Duration `json:"health_wait"`
@@ -83,6 +86,8 @@ type Plan struct {
 	Admin   bool `json:"admin"`
 	Usage   bool `json:"usage"`
 	Gateway bool `json:"gateway"`
+	// Overtakes names the rotation that this one superseded while it was under way; set when the rotation begins.
+	Overtakes string `json:"overtakes,omitempty"`
 	// Cut allows an emergency to end the last live version.
 	Cut bool `json:"cut,omitempty"`
 	// Tell says that channels for people are configured.

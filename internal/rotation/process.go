@@ -178,16 +178,19 @@ func emergency(w *walk) {
 		}
 	})
 
-	// A worker of an overtaken rotation may have written late: put again, which only looks where the value is held.
 	w.step(Verify)
-	w.fork(len(places), func(i int, b *walk) {
-		if !places[i].Can.Manual && places[i].Can.Read {
-			b.do(b.effect(Put, places[i].Name, New), nil)
-		}
-	})
+	w.putAgain()
 	w.do(w.effect(Drift, "", New), nil)
 	w.do(w.flip(), nil)
 	w.do(w.effect(Settle, "", Old), nil)
+	if w.plan.Overtakes != "" {
+		// A worker of the overtaken rotation may still be in a call: look again when the longest call is over.
+		w.until(w.madeAt(w.flip()).Add(lateWrites), "every place has the new version; looking once more for a late write of "+w.plan.Overtakes)
+		w.prefix = "late"
+		w.putAgain()
+		w.do(w.effect(Drift, "", New), nil)
+		w.prefix = ""
+	}
 
 	w.step(Recording)
 	w.record("emergency done")
@@ -223,6 +226,7 @@ func (w *walk) test() {
 
 // wave changes the places of a wave batch by batch; inside a batch no place waits for another.
 func (w *walk) wave(wave Wave) {
+	w.inWindow(wave)
 	for _, batch := range wave.Batches {
 		w.fork(len(batch), func(i int, b *walk) {
 			if p, ok := w.plan.Place(batch[i]); ok {
@@ -234,10 +238,24 @@ func (w *walk) wave(wave Wave) {
 	}
 }
 
+// inWindow lets a scheduled rotation begin a wave of production only while a window is open. A wave that has begun goes on.
+func (w *walk) inWindow(wave Wave) {
+	if w.blocked || !wave.Production || w.plan.Kind != Scheduled || len(w.plan.Windows) == 0 || w.waveBegun(wave) {
+		return
+	}
+	switch open := nextOpen(w.plan.Windows, w.now); {
+	case open.IsZero():
+		w.sleep(w.now.Add(bound), Paused, "wave "+wave.Name+" waits for a window, and none of them ever opens", "cancel with keywright rotation cancel "+w.plan.ID+", mend windows in the policy, and rotate again")
+	default:
+		w.until(open, "wave "+wave.Name+" waits for its window until "+stamp(open))
+	}
+}
+
 // change brings the new version into one place, and makes sure that its consumers took it up and work.
 func (w *walk) change(p Place) {
 	if p.Can.Manual {
 		w.signed(p.Name, "a person puts the new value into "+p.Name)
+		w.do(w.effect(Put, p.Name, New), nil)
 		return
 	}
 	var before ProbeState
@@ -333,6 +351,9 @@ func (w *walk) probeFailed(p Place, before ProbeState, f *Fault) {
 func (w *walk) judge(p Place, f *Fault) {
 	var j Judgement
 	e := w.effect(Judge, p.Name, New)
+	if n := w.rounds(p); n > 0 {
+		e.ID += fmt.Sprint("-", n+1) // asked anew after a person resumed
+	}
 	if !w.do(e, &j) {
 		return
 	}
@@ -347,34 +368,53 @@ func (w *walk) judge(p Place, f *Fault) {
 func (w *walk) giveHome() {
 	for _, p := range w.plan.Places {
 		if p.Home != "" {
-			w.do(w.effect(PutHome, p.Name, ""), nil)
-			if p.Can.Reload {
-				e := w.effect(Reload, p.Name, "")
-				e.ID += "-home"
-				w.do(e, nil)
-			}
+			w.putHome(p)
 		}
 	}
 }
 
-// approve counts people other than the one who asked, each bound to this very plan.
+func (w *walk) putHome(p Place) {
+	w.do(w.effect(PutHome, p.Name, ""), nil)
+	if p.Can.Reload {
+		e := w.effect(Reload, p.Name, "")
+		e.ID += "-home"
+		w.do(e, nil)
+	}
+}
+
+// approve counts people other than the one who asked, each bound to this very plan. All of them must be unexpired at one moment; from that
+// moment on it is approved.
 func (w *walk) approve() {
 	if w.blocked || w.plan.Approvals == 0 {
 		return
 	}
-	yes := map[int]bool{}
-	hash := w.plan.Hash()
+	hash, most := w.plan.Hash(), 0
+	until := map[int]time.Time{}
 	for _, s := range w.h.signals {
 		d := s.signal()
-		fresh := d.Until.IsZero() || s.At.Before(d.Until)
-		if s.Signal == SignalApprove && d.UID != w.plan.UID && d.PlanHash == hash && fresh {
-			yes[d.UID] = true
+		if s.Signal != SignalApprove || d.UID < 0 || d.UID == w.plan.UID || d.PlanHash != hash || expired(d.Until, s.At) {
+			continue
+		}
+		until[d.UID] = d.Until
+		yes := 0
+		for _, end := range until {
+			if !expired(end, s.At) {
+				yes++
+			}
+		}
+		if yes >= w.plan.Approvals {
+			return
 		}
 	}
-	if missing := w.plan.Approvals - len(yes); missing > 0 {
-		w.wait(fmt.Sprintf("waiting for %d more approval(s) by other people", missing), "keywright rotation approve "+w.plan.ID)
+	for _, end := range until {
+		if !expired(end, w.now) {
+			most++
+		}
 	}
+	w.wait(fmt.Sprintf("waiting for %d more approval(s) by other people", w.plan.Approvals-most), "keywright rotation approve "+w.plan.ID)
 }
+
+func expired(until, at time.Time) bool { return !until.IsZero() && !at.Before(until) }
 
 // soak waits while both versions work, and reads the places again from time to time. Drift makes it begin anew once it is mended.
 func (w *walk) soak() {
@@ -392,7 +432,7 @@ func (w *walk) soak() {
 		}
 		e := w.effect(Drift, fmt.Sprint(n), New)
 		w.do(e, nil)
-		if t := w.h.effects[e.ID]; t != nil && t.made && t.ever > 0 {
+		if t := w.h.effects[e.ID]; t != nil && t.made && t.conflicts > 0 {
 			start, n = t.madeAt, 0
 			w.prefix += "again"
 		}
@@ -431,6 +471,8 @@ func (w *walk) prove() {
 	for n := 1; !w.blocked; n++ {
 		w.prefix = fmt.Sprint(outer, "/", n)
 		if w.plan.Usage {
+			// The report counts whole minutes: the first window begins after the last change.
+			w.until(w.madeAt(w.flip()).Add(time.Minute).Truncate(time.Minute), "evidence: the usage report counts whole minutes")
 			w.do(w.effect(Heartbeat, "", New), nil)
 		}
 		if w.weigh() {
@@ -448,19 +490,30 @@ func (w *walk) weigh() bool {
 		if !w.do(gather, &facts) {
 			return false
 		}
-		facts.Signed = w.hasSigned("evidence")
+		facts.Signed = w.signedBefore("evidence", w.madeAt(gather))
 		ruling := Rule(facts)
 		if ruling.Verdict == Allowed {
 			return true
 		}
 		if ruling.Verdict == WantsSignature {
+			if w.hasSigned("evidence") {
+				return false // what was signed for is looked at once more, since time has passed
+			}
 			w.wait("retiring wants a person's signature: "+ruling.Summary(), "keywright rotation sign "+w.plan.ID+" evidence")
 			return false
 		}
-		again := clamp(w.plan.Soak/48, time.Second, 15*time.Minute)
-		if !w.after(gather, again, "evidence holds: "+ruling.Summary()) || ruling.Verdict != Early {
+		again := w.madeAt(gather).Add(clamp(w.plan.Soak/48, time.Second, 15*time.Minute))
+		switch {
+		case !again.After(w.now) && ruling.Verdict == Holds:
 			return false
+		case !again.After(w.now):
+			continue
+		case ruling.Verdict == Holds:
+			w.sleep(again, Waiting, "evidence holds: "+ruling.Summary(), "keywright rotation show "+w.plan.ID)
+		default:
+			w.sleep(again, "", "evidence is not complete: "+ruling.Summary(), "")
 		}
+		return false
 	}
 }
 
@@ -486,7 +539,11 @@ func (w *walk) deactivateAndWatch() (undone string) {
 		if w.plan.Admin {
 			w.do(reactivate, nil)
 		}
-		return "the old value is still accepted after its id was set inactive"
+		why := "its id was set inactive, and the old value was not refused in time"
+		if t := w.h.effects[gone.ID]; t != nil && t.last.Message != "" {
+			why += ": " + t.last.Message
+		}
+		return why
 	}
 	if w.blocked {
 		return ""
@@ -539,10 +596,31 @@ func (w *walk) record(outcome string) {
 	w.tell(outcome)
 }
 
+// lateWrites is how long a worker that was overtaken may still write: the time-out of one call of a place, and the time until it notices.
+const lateWrites = 35 * time.Second
+
+// putAgain writes where something else than the new version is held, and only looks where it is held.
+func (w *walk) putAgain() {
+	w.fork(len(w.plan.Places), func(i int, b *walk) {
+		p := w.plan.Places[i]
+		if p.Can.Manual || !p.Can.Read {
+			return
+		}
+		var receipt struct {
+			Facts map[string]string `json:"facts"`
+		}
+		b.do(b.effect(Put, p.Name, New), &receipt)
+		if receipt.Facts["already"] == "" && p.Can.Reload {
+			b.do(b.effect(Reload, p.Name, New), nil)
+		}
+	})
+}
+
 // replace is change in an emergency: no staging, no waits, no baseline.
 func (w *walk) replace(p Place) {
 	if p.Can.Manual {
 		w.signed(p.Name, "a person puts the new value into "+p.Name)
+		w.do(w.effect(Put, p.Name, New), nil)
 		return
 	}
 	w.do(w.effect(Put, p.Name, New), nil)
@@ -576,6 +654,10 @@ func (w *walk) turnBack(t Turned) {
 }
 
 func (w *walk) putBack(p Place) {
+	if p.Home != "" && !p.Can.Manual {
+		w.putHome(p)
+		return
+	}
 	if w.plan.Old == "" {
 		w.signed(p.Name, "there is no older version to put back into "+p.Name+": change it by hand")
 		return

@@ -89,6 +89,9 @@ func fold(journal []Entry) *history {
 			case SignalIntake, SignalSign, SignalResume:
 				h.paused = h.paused && e.Signal != SignalResume
 				for _, t := range h.effects {
+					if t.failures > 0 {
+						t.rounds++
+					}
 					t.failures = 0
 				}
 			}
@@ -116,10 +119,15 @@ func fold(journal []Entry) *history {
 				t.since = e.At
 			}
 			t.failures++
-			t.ever++
-			t.last, t.lastAt = *e.Fault, e.At
-			if k := fault.ParseKind(e.Fault.Kind); k == fault.Indeterminate || k == fault.Unknown || k == fault.Canceled {
+			t.last, t.lastAt = Fault{Kind: fault.Unknown.String(), Message: "the journal does not say why"}, e.At
+			if e.Fault != nil {
+				t.last = *e.Fault
+			}
+			switch fault.ParseKind(t.last.Kind) {
+			case fault.Indeterminate, fault.Unknown, fault.Canceled:
 				t.unsure = true
+			case fault.Conflict:
+				t.conflicts++
 			}
 		}
 	}
@@ -393,6 +401,12 @@ func (w *walk) move() Move {
 			m.Until = w.now.Add(bound)
 		}
 	}
+	if m.Hint == "" {
+		m.Hint = map[Status]string{
+			Paused: "mend it, then: keywright rotation resume " + w.plan.ID, Waiting: "keywright rotation show " + w.plan.ID,
+			Failed: "keywright rotation show " + w.plan.ID, RolledBack: "keywright rotation show " + w.plan.ID,
+		}[m.Status]
+	}
 	m.Steps = *w.steps
 	return m
 }
@@ -448,19 +462,23 @@ func (w *walk) turned() (Turned, bool) {
 	if why == nil && !w.begun(decide) {
 		return Turned{}, false
 	}
-	if !w.begun(decide) {
-		text, err := json.Marshal(why)
-		if err != nil {
-			return Turned{}, false
-		}
-		decide.Arg = string(text)
+	if why == nil { // it was decided, and the process stopped before it was written down why
+		why = &Turned{Status: RolledBack, Why: "the rotation was turned back, and stopped before it wrote down why"}
 	}
+	text, err := json.Marshal(why)
+	if err != nil {
+		return Turned{}, false
+	}
+	decide.Arg = string(text)
 	w.closeBranches()
 	*w.out = outcome{}
 	w.blocked, w.undoing, w.prefix = false, true, ""
 	var t Turned
 	if !w.do(decide, &t) {
 		return Turned{}, false
+	}
+	if !t.Status.Ended() {
+		t.Status = RolledBack
 	}
 	return t, true
 }
@@ -518,6 +536,28 @@ func (w *walk) hasSigned(subject string) bool {
 	return false
 }
 
+// signedBefore reports whether a person had signed for a subject by t.
+func (w *walk) signedBefore(subject string, t time.Time) bool {
+	for _, s := range w.h.signals {
+		if s.Signal == SignalSign && s.signal().Subject == subject && !s.At.After(t) {
+			return true
+		}
+	}
+	return false
+}
+
+// rounds counts how often a person resumed after the confirm or the probe of a place had failed.
+func (w *walk) rounds(p Place) (n int) {
+	for _, e := range []Effect{w.effect(Confirm, p.Name, New), w.effect(Probe, p.Name, New)} {
+		for _, id := range []string{e.ID, e.ID + "-watch"} {
+			if t := w.h.effects[id]; t != nil {
+				n += t.rounds
+			}
+		}
+	}
+	return n
+}
+
 // resumedAfter reports whether a person resumed the rotation after t.
 func (w *walk) resumedAfter(t time.Time) bool {
 	for _, s := range w.h.signals {
@@ -543,6 +583,18 @@ func (w *walk) changeID(wave Wave, place, verb string) string {
 		step = Deploy
 	}
 	return string(step) + "/" + wave.Name + "/" + place + "/" + verb
+}
+
+// waveBegun reports whether anything of a wave was ever intended.
+func (w *walk) waveBegun(wave Wave) bool {
+	for _, batch := range wave.Batches {
+		for _, name := range batch {
+			if w.begun(Effect{ID: w.changeID(wave, name, string(Baseline))}) {
+				return true
+			}
+		}
+	}
+	return len(w.touched(wave)) > 0
 }
 
 // lastChange gives the time of the last effect by which a wave changed a place.

@@ -112,17 +112,7 @@ func (s *saga) versionID(r rotation.Role) apikey.VersionID {
 	case rotation.Old:
 		return s.row.Plan.Old
 	case rotation.New:
-		for i := len(s.journal) - 1; i >= 0; i-- {
-			e := s.journal[i]
-			if e.Type != rotation.Made || (e.Effect != "acquire/acquire" && e.Effect != "preflight/choose") {
-				continue
-			}
-			var got rotation.Acquired
-			if json.Unmarshal(e.Data, &got) == nil {
-				return apikey.VersionID(got.Version)
-			}
-		}
-		return s.row.Plan.New
+		return rotation.Chosen(s.row.Plan, s.journal)
 	}
 	return ""
 }

@@ -115,7 +115,7 @@ func (s *saga) usageFact(ctx context.Context, old, fresh apikey.Version) rotatio
 		return strings.HasPrefix(id, string(rotation.Deploy)+"/") || strings.HasPrefix(id, string(rotation.Staging)+"/")
 	})
 	u := rotation.UsageFact{Available: true, From: nextMinute(changed), To: beat, Source: "usage report"}
-	if start := beat.Add(-min(window, s.row.Plan.Soak)); start.After(u.From) {
+	if start := beat.Add(-max(min(window, s.row.Plan.Soak), time.Minute)); start.After(u.From) {
 		u.From = nextMinute(start)
 	}
 	if !u.From.Before(u.To) {

@@ -248,7 +248,7 @@ func (s *saga) start(ctx context.Context, move rotation.Move) (started int, held
 	var begun []rotation.Effect
 	var entries []rotation.Entry
 	err = s.Store.Update(ctx, func(tx *store.Tx) error {
-		begun, entries = nil, nil
+		begun, entries, held = nil, nil, false
 		for _, e := range due {
 			ok, err := s.intend(tx, e)
 			if err != nil {

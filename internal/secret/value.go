@@ -4,6 +4,7 @@ package secret
 
 import (
 	"bytes"
+	"crypto/hmac"
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
@@ -147,3 +148,14 @@ var (
 	_ fmt.Formatter  = Value{}
 	_ slog.LogValuer = Value{}
 )
+
+// HMAC gives the HMAC-SHA256 of a message under the value as the key (RFC 2104). The value does not leave.
+func (v Value) HMAC(message []byte) []byte {
+	var sum []byte
+	v.Reveal(func(b []byte) {
+		mac := hmac.New(sha256.New, b)
+		mac.Write(message)
+		sum = mac.Sum(nil)
+	})
+	return sum
+}
