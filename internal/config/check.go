@@ -230,13 +230,14 @@ func (c *Config) judge(r *reader) {
 	}
 	c.judgeLocations(r)
 	c.judgeKeys(r)
-	for _, ch := range c.Notify {
+	for i, ch := range c.Notify {
+		path := fmt.Sprintf(".notify[%d]", i)
 		if (len(ch.Command) > 0) == (ch.Webhook != nil) {
-			r.badAt(".notify", "- command: ./tell or - webhook: { url: … }", "a channel of notify needs either command or webhook")
+			r.badAt(path, "- command: ./tell or - webhook: { url: … }", "a channel of notify needs either command or webhook")
 		}
 		if ch.Webhook != nil {
 			if why := badURL(ch.Webhook.URL); why != "" {
-				r.badAt(".notify", "", `"url" of a webhook in "notify": %s`, why)
+				r.badAt(path+".webhook.url", "", `"url" of a webhook in "notify": %s`, why)
 			}
 		}
 	}
@@ -272,7 +273,7 @@ func (c *Config) judgePolicy(r *reader, path, what string, p Policy) {
 	if p.RotateEvery <= 0 {
 		r.badAt(path+".rotate_every", "90d", `"rotate_every" in %s must be longer than nothing`, what)
 	} else if p.Soak+p.Watch >= p.RotateEvery {
-		r.badAt(path+".rotate_every", "soak and watch together must be shorter than rotate_every", "%s cannot be kept: soak %s and watch %s take longer than the %s between two rotations",
+		r.badAt(path+".rotate_every", "soak and watch together must be shorter than rotate_every", "the policy of %s cannot be kept: soak %s and watch %s take longer than the %s between two rotations",
 			what, formatDuration(p.Soak), formatDuration(p.Watch), formatDuration(p.RotateEvery))
 	}
 	approvers := 0
@@ -285,7 +286,7 @@ func (c *Config) judgePolicy(r *reader, path, what string, p Policy) {
 	case p.Approvals < 0 || p.Approvals > 10:
 		r.badAt(path+".approvals", "0 to 10", `"approvals" in %s cannot be %d`, what, p.Approvals)
 	case approvers > 0 && p.Approvals > approvers:
-		r.badAt(path+".approvals", "name more contacts with the role approver", "%s cannot be satisfied: it wants %d approvals, and contacts names %d with the role approver", what, p.Approvals, approvers)
+		r.badAt(path+".approvals", "name more contacts with the role approver", "the policy of %s cannot be satisfied: it wants %d approvals, and contacts names %d with the role approver", what, p.Approvals, approvers)
 	}
 	if p.Parallel < 0 || p.Parallel > 1024 {
 		r.badAt(path+".parallel", "1 to 1024", `"parallel" in %s cannot be %d`, what, p.Parallel)
@@ -400,7 +401,7 @@ func (c *Config) judgeIdentity(r *reader, path, what string, k *Key) {
 		r.badAt(path+".environment", nameHint, "an environment cannot be called %s", quote(string(k.Environment)))
 	}
 	if k.Organization != "" && !uuidRE.MatchString(k.Organization) {
-		r.badAt(path+".organization", "the UUID that keywright key show prints, or that stands in the Console under settings", `"organization" in %s is no UUID`, what)
+		r.badAt(path+".organization", "8, 4, 4, 4 and 12 hexadecimal digits with dashes between them", `"organization" in %s is no UUID`, what)
 	}
 	if k.Workspace != "" && !workspaceRE.MatchString(k.Workspace) {
 		r.badAt(path+".workspace", "wrkspc_…, or default", `"workspace" in %s is no id of a workspace`, what)

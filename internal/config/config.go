@@ -4,6 +4,8 @@
 // may be a value. Called by app and cli.
 package config
 
+//go:generate go run ../tools/genconfig
+
 import (
 	"time"
 

@@ -346,6 +346,10 @@ func (r *reader) value(n ast.Node, v reflect.Value, a at) {
 	}
 	switch v.Kind() {
 	case reflect.Struct:
+		if f, ok := soleField(v.Type()); ok && r.isShort(n) {
+			r.field(n, f, v.FieldByIndex(f.index), at{a.path + "." + f.name, a.what}, lastName(a))
+			return
+		}
 		r.structure(n, v, a, nil)
 	case reflect.Slice:
 		r.items(n, a, false, func(nodes []ast.Node) {
@@ -401,19 +405,62 @@ func (r *reader) fields(n ast.Node, es []entry, v reflect.Value, a at, skip map[
 			continue
 		}
 		given[e.name] = true
-		f, fv := fs[i], v.FieldByIndex(fs[i].index)
-		b := a.key(e.name)
-		r.places[b.path] = r.where(e.val)
-		before := len(r.problems) + r.more
-		r.value(e.val, fv, b)
-		if len(r.problems)+r.more == before {
-			r.check(e.val, f, fv, b)
-		}
+		r.places[a.key(e.name).path] = r.where(e.val)
+		r.field(e.val, fs[i], v.FieldByIndex(fs[i].index), a.key(e.name), e.name)
 	}
 	for _, f := range fs {
 		if f.required && !given[f.name] {
 			r.bad(n, f.help, "%q is missing in %s", f.name, a.what)
 		}
+	}
+}
+
+// soleField gives the field that may stand alone in place of the whole struct: the only required one. So a command may be written as its
+// line, and a request as its address.
+func soleField(t reflect.Type) (sole field, ok bool) {
+	for _, f := range fieldsOf(t) {
+		if f.required {
+			if ok {
+				return field{}, false
+			}
+			sole, ok = f, true
+		}
+	}
+	return sole, ok && (sole.typ.Kind() == reflect.String || isLine(sole))
+}
+
+// isLine reports whether a field is a program with its arguments, which may be written as one line.
+func isLine(f field) bool {
+	return f.typ == reflect.TypeFor[[]string]() && (f.name == "argv" || f.name == "command")
+}
+
+// isShort reports whether a node is no mapping.
+func (r *reader) isShort(n ast.Node) bool {
+	n, done, ok := r.resolve(n)
+	defer done()
+	if !ok {
+		return false
+	}
+	switch n.(type) {
+	case *ast.StringNode, *ast.LiteralNode, *ast.SequenceNode:
+		return true
+	}
+	return false
+}
+
+// field reads one field and looks at what its tags demand. name is what people wrote for it.
+func (r *reader) field(n ast.Node, f field, v reflect.Value, a at, name string) {
+	before := len(r.problems) + r.more
+	if isLine(f) {
+		var argv Argv
+		argv.decode(r, n, a)
+		v.Set(reflect.ValueOf([]string(argv)))
+	} else {
+		r.value(n, v, a)
+	}
+	if len(r.problems)+r.more == before {
+		f.name = name
+		r.check(n, f, v, a)
 	}
 }
 
@@ -474,21 +521,21 @@ func (r *reader) scalar(n ast.Node, v reflect.Value, a at) {
 		v.SetString(s)
 	case reflect.Bool:
 		if _, isBool := n.(*ast.BoolNode); !isBool {
-			r.bad(n, "write true or false", "%q in %s must be true or false, not %s", name, a.what, shown)
+			r.bad(n, "without quotation marks", "%q in %s must be true or false, not %s", name, a.what, shown)
 			return
 		}
 		v.SetBool(strings.EqualFold(s, "true"))
 	case reflect.Int, reflect.Int64, reflect.Int32:
 		i, err := strconv.ParseInt(s, 10, 32)
 		if _, isInt := n.(*ast.IntegerNode); !isInt || err != nil {
-			r.bad(n, "write a whole number", "%q in %s must be a whole number, not %s", name, a.what, shown)
+			r.bad(n, "", "%q in %s must be a whole number, not %s", name, a.what, shown)
 			return
 		}
 		v.SetInt(i)
 	case reflect.Float64:
 		f, err := strconv.ParseFloat(s, 64)
 		if err != nil || f != f {
-			r.bad(n, "write a number", "%q in %s must be a number, not %s", name, a.what, shown)
+			r.bad(n, "", "%q in %s must be a number, not %s", name, a.what, shown)
 			return
 		}
 		v.SetFloat(f)

@@ -437,9 +437,16 @@ func (l *loader) section(e entry, f field, v reflect.Value, given map[string]pos
 			}
 		})
 	case reflect.Slice:
-		list := reflect.New(v.Type()).Elem()
-		l.value(e.val, list, at{a.path + "@" + l.file, "the configuration"})
-		v.Set(reflect.AppendSlice(v, list))
+		l.items(e.val, a, v.Type().Elem().Kind() == reflect.String, func(nodes []ast.Node) {
+			for _, x := range nodes {
+				b := a.item(v.Len()) // counted over all files
+				b.what = "an entry of " + quote(f.name)
+				item := reflect.New(v.Type().Elem())
+				prefill(item)
+				l.value(x, item.Elem(), b)
+				v.Set(reflect.Append(v, item.Elem()))
+			}
+		})
 	default:
 		if twice(a.path, e.key, quote(f.name)) {
 			return

@@ -14,7 +14,7 @@ import (
 // tree gives the location as it would stand in a file, defaults included.
 func (l *Location) tree() map[string]any {
 	out := map[string]any{}
-	c := common{Kind: l.Kind, Home: l.Home, Production: l.Production, Timeout: l.Timeout}
+	c := common{Kind: l.Kind, Home: l.Home, Production: l.Production, Timeout: l.Timeout, Reload: l.Reload, Confirm: l.Confirm, Probe: l.Probe}
 	for _, item := range treeOf(reflect.ValueOf(c)) {
 		out[fmt.Sprint(item.Key)] = item.Value
 	}
