@@ -34,12 +34,14 @@ func TestProbeByHTTP(t *testing.T) {
 		kind     fault.Kind
 		ok       bool
 	}{
-		"ok":              {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "all is well") }, 0, "is well", 0, true},
-		"other text":      {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, v.RevealString()) }, 0, "is well", fault.Unavailable, false},
-		"text too late":   {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, strings.Repeat("x", maxAnswer), "is well") }, 0, "is well", fault.Unavailable, false},
-		"other status":    {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, v.RevealString(), 503) }, 0, "", fault.Unavailable, false},
+		"ok":            {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "all is well") }, 0, "is well", 0, true},
+		"other text":    {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, v.RevealString()) }, 0, "is well", fault.Unavailable, false},
+		"text too late": {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, strings.Repeat("x", maxAnswer), "is well") }, 0, "is well", fault.Unavailable, false},
+		"other status": {func(w http.ResponseWriter, _ *http.Request) {
+			http.Error(w, v.RevealString(), http.StatusServiceUnavailable)
+		}, 0, "", fault.Unavailable, false},
 		"expected status": {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) }, 204, "", 0, true},
-		"redirect":        {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", 302) }, 0, "", fault.Unavailable, false},
+		"redirect":        {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", http.StatusFound) }, 0, "", fault.Unavailable, false},
 		"cut":             {cut, 0, "", fault.Unavailable, false},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -115,8 +117,8 @@ func TestReloadByHTTP(t *testing.T) {
 		"conflict":       {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(409) }, 0, fault.Conflict, false},
 		"too many":       {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(429) }, 0, fault.RateLimited, false},
 		"internal":       {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) }, 0, fault.Indeterminate, false},
-		"unavailable":    {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) }, 0, fault.Unavailable, false},
-		"redirect":       {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/x", 307) }, 0, fault.Invalid, false},
+		"unavailable":    {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }, 0, fault.Unavailable, false},
+		"redirect":       {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/x", http.StatusTemporaryRedirect) }, 0, fault.Invalid, false},
 		"cut after sent": {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, 0, fault.Indeterminate, false},
 	} {
 		t.Run(name, func(t *testing.T) {

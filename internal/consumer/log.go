@@ -235,10 +235,10 @@ func (p *logProbe) recall() (*look, error) {
 		return nil, fault.Wrap(fault.Forbidden, err, "probe log: read note")
 	}
 	var l look
-	if json.Unmarshal(b, &l) != nil || l.Offset < 0 {
-		return nil, nil
+	if err := json.Unmarshal(b, &l); err == nil && l.Offset >= 0 {
+		return &l, nil
 	}
-	return &l, nil
+	return nil, nil
 }
 
 func (p *logProbe) remember(l *look) error {

@@ -120,6 +120,17 @@ func TestLogRotation(t *testing.T) {
 		"new file":                 {func(s *scene) { rename(s); s.write("refused\n") }, true},
 		"between the two":          {func(s *scene) { s.write("refused\n"); rename(s); s.want("no file", false); s.write("new\n") }, true},
 		"old lines do not count":   {func(s *scene) { rename(s); s.write("") }, false},
+		"another file named so": {func(s *scene) {
+			rename(s)
+			if err := os.Remove(s.path + ".1"); err != nil {
+				s.t.Fatal(err)
+			}
+			s.write("new\n")
+			other := strings.Repeat("refused\n", 100)
+			if err := os.WriteFile(s.path+".1", []byte(other), 0o600); err != nil {
+				s.t.Fatal(err)
+			}
+		}, false},
 		"emptied": {func(s *scene) {
 			if err := os.Truncate(s.path, 0); err != nil {
 				s.t.Fatal(err)

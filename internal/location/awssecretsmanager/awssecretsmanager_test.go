@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+
 	"github.com/keywright/keywright/internal/apikey"
 	"github.com/keywright/keywright/internal/fault"
 	"github.com/keywright/keywright/internal/location"
@@ -160,6 +162,9 @@ func behaviour(t *testing.T, start func(*testing.T) peer) {
 			t.Fatalf("staged holding %+v pending %+v", during, during.Pending)
 		}
 		promoted := must[location.Receipt](t)(d.Promote(ctx, receipt))
+		if id := p.labels("app", "AWSPENDING"); id != "" {
+			t.Errorf("AWSPENDING is left on %s", id)
+		}
 		twice := must[location.Receipt](t)(d.Promote(ctx, receipt))
 		if promoted.Revision != twice.Revision || twice.Replaced != before.Revision {
 			t.Errorf("promoting twice: %+v, %+v", promoted, twice)
@@ -218,6 +223,9 @@ func behaviour(t *testing.T, start func(*testing.T) peer) {
 				}
 				if got := must[secret.Value](t)(d.(location.Reader).Read(ctx)); !got.Equal(v) {
 					t.Error("read gives another value")
+				}
+				if id := p.labels("app", writing); id != "" {
+					t.Errorf("the label of the write is left on %s", id)
 				}
 				must[location.Receipt](t)(d.Put(ctx, v, location.ExpectHolding(h)))
 				must[location.Receipt](t)(d.Put(ctx, secrettest.Fake(t), location.Expect{}))
@@ -509,10 +517,16 @@ func TestFailures(t *testing.T) {
 
 func TestUnreachableAndCancelled(t *testing.T) {
 	f := newFake(t)
-	d := peer{t, f.URL}.open("app", "", "staged")
+	d := peer{t, f.URL}.open("app", "", "staged").(*staged)
 	f.Close()
 	_, err := d.Put(t.Context(), secrettest.Fake(t), location.Expect{})
 	wantKind(t, err, fault.Unavailable)
+	// A write that never left is no matter of doubt.
+	err = d.client.move(t.Context(), current, "a", "b")
+	wantKind(t, err, fault.Unavailable)
+	if !strings.Contains(err.Error(), "cannot be reached") {
+		t.Error(err)
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	_, err = d.Inspect(ctx)
@@ -526,6 +540,37 @@ func TestUnreachableAndCancelled(t *testing.T) {
 	f.fail("PutSecretValue", trouble{before: cancel, cut: true})
 	_, err = p.open("app", "", "staged").Put(ctx, secrettest.Fake(t), location.Expect{})
 	wantKind(t, err, fault.Indeterminate)
+}
+
+func TestNoAccessKey(t *testing.T) {
+	f := newFake(t)
+	t.Setenv("AWS_ACCESS_KEY_ID", "")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "")
+	_, err := peer{t, f.URL}.open("app", "", "staged").Inspect(t.Context())
+	wantKind(t, err, fault.Unauthenticated)
+	d, err := Open(Config{Secret: "app", Region: "us-east-1", Profile: "absent", Endpoint: f.URL}, location.Env{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = d.Inspect(t.Context())
+	wantKind(t, err, fault.Invalid)
+	if !strings.Contains(err.Error(), `"absent"`) || len(f.calls) != 0 {
+		t.Errorf("%v after %d calls", err, len(f.calls))
+	}
+}
+
+// TestEndpointOfTheEnvironment makes sure that AWS_ENDPOINT_URL, which TestMain sets, cannot lead values elsewhere.
+func TestEndpointOfTheEnvironment(t *testing.T) {
+	for _, endpoint := range []string{"", "https://vpce.example"} {
+		d := must[location.Driver](t)(Open(Config{Secret: "app", Region: "eu-west-1", Endpoint: endpoint}, location.Env{})).(*staged)
+		sdk, err := d.client.connect(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := aws.ToString(sdk.Options().BaseEndpoint); got != endpoint {
+			t.Errorf("endpoint %q, want %q", got, endpoint)
+		}
+	}
 }
 
 func TestOpen(t *testing.T) {

@@ -165,7 +165,8 @@ func (c *client) classify(ctx context.Context, action string, write bool, way *p
 		lost = fault.Indeterminate
 	}
 	response, answered := errors.AsType[*smithyhttp.ResponseError](err)
-	if !answered || response.Response == nil {
+	// The SDK stands in an empty response with status 0 where none came.
+	if !answered || response.Response == nil || response.Response.Response == nil || response.Response.StatusCode == 0 {
 		switch {
 		case way.written.Load() && write:
 			return fault.New(lost, what+": the request was sent and no reply came")

@@ -3,6 +3,7 @@ package awssecretsmanager
 import (
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -119,7 +120,8 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if t.retryAfter != "" {
 		w.Header().Set("Retry-After", t.retryAfter)
 	}
-	switch failed, _ := err.(serviceError); {
+	failed, _ := errors.AsType[serviceError](err)
+	switch {
 	case t.cut:
 		panic(http.ErrAbortHandler)
 	case t.status != 0:

@@ -251,6 +251,23 @@ esac`)}})
 	}
 }
 
+func TestSpeech(t *testing.T) {
+	v := secret.New([]byte("correct horse battery"))
+	for s, want := range map[string]string{
+		"no right":             "no right",
+		"it said correct h":    "its message is withheld, since it held a part of the value",
+		"batteries, of a car":  "batteries, of a car",
+		"not his horse batter": "its message is withheld, since it held a part of the value",
+	} {
+		if got := speech(s, v); got != want {
+			t.Errorf("%q gives %q", s, got)
+		}
+	}
+	if got := speech("battery", secret.New([]byte("tt"))); got == "battery" {
+		t.Error("a short value is shown")
+	}
+}
+
 func TestCheck(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "state.json")
 	if errs := open(t, program(t, path, everything...)).(location.Checker).Check(t.Context()); len(errs) != 0 {

@@ -48,7 +48,11 @@ func run(m *testing.M) int {
 		if err != nil {
 			panic(err)
 		}
-		defer os.RemoveAll(dir)
+		defer func() {
+			if err := os.RemoveAll(dir); err != nil {
+				panic(err)
+			}
+		}()
 		self = filepath.Join(dir, "program")
 		if out, err := exec.Command("go", "test", "-c", "-o", self, ".").CombinedOutput(); err != nil {
 			panic(string(out))
@@ -154,7 +158,7 @@ func serve(path string, in io.Reader, out io.Writer) error {
 	if broken != nil {
 		switch {
 		case broken.Hang:
-			time.Sleep(time.Hour)
+			<-time.After(time.Hour)
 		case broken.Cut:
 			os.Exit(3)
 		case broken.Garbage:
