@@ -80,7 +80,9 @@ func forward(w *walk) {
 
 	// 4. Pre-production places first.
 	w.step(Staging)
-	w.do(w.effect(TakePair, "", ""), nil)
+	if len(w.plan.Pairs) > 0 {
+		w.do(w.effect(TakePair, "", ""), nil)
+	}
 	for _, wave := range w.plan.Waves {
 		if !wave.Production {
 			w.wave(wave)
@@ -104,7 +106,9 @@ func forward(w *walk) {
 	w.step(Observe)
 	w.do(w.effect(Drift, "", New), nil)
 	w.do(w.flip(), nil)
-	w.do(w.effect(FreePair, "", ""), nil)
+	if len(w.plan.Pairs) > 0 {
+		w.do(w.effect(FreePair, "", ""), nil)
+	}
 
 	// 8. Both versions work; watch who still uses the old one.
 	w.step(Soak)
@@ -158,25 +162,31 @@ func goBack(w *walk) {
 func emergency(w *walk) {
 	w.oneWay, w.patient = true, true
 	w.step(Preflight)
-	var got Acquired
-	w.do(w.effect(Choose, "", New), &got)
+	alive := true
+	w.fork(2, func(i int, b *walk) {
+		if i == 0 {
+			alive = b.choose()
+			return
+		}
+		b.do(b.effect(Open, "", ""), nil)
+		b.tell("emergency")
+	})
 
 	w.step(Switch)
 	places := w.plan.Places
-	w.fork(len(places)+2, func(i int, b *walk) {
-		switch i {
-		case len(places):
-			if w.plan.Admin && w.plan.Old != "" {
-				b.do(b.effect(Deactivate, "", Old), nil)
-				b.do(b.effect(AwaitRefused, "", Old), nil)
-			}
-		case len(places) + 1:
-			b.do(b.effect(Open, "", ""), nil)
-			b.tell("emergency")
-		default:
+	w.fork(len(places)+1, func(i int, b *walk) {
+		switch {
+		case i < len(places) && alive:
 			b.replace(places[i])
+		case i == len(places) && w.plan.Admin && w.plan.Old != "":
+			b.do(b.effect(Deactivate, "", Old), nil)
+			b.do(b.effect(AwaitRefused, "", Old), nil)
 		}
 	})
+	if !alive {
+		w.cut()
+		return
+	}
 
 	w.step(Verify)
 	w.putAgain()
@@ -199,6 +209,26 @@ func emergency(w *walk) {
 }
 
 // ---- the steps ----
+
+// choose picks the version that an emergency deploys. It reports false when there is none and the person said to cut all the same.
+func (w *walk) choose() bool {
+	e := w.effect(Choose, "", New)
+	if !w.plan.Cut {
+		w.do(e, nil)
+		return true
+	}
+	_, gaveUp := w.attempt(e, nil)
+	return gaveUp == nil
+}
+
+// cut ends an emergency that had nothing to deploy: the compromised version is inactive, and requests fail until a new one is there.
+func (w *walk) cut() {
+	w.step(Recording)
+	w.do(w.effect(Settle, "", Old), nil)
+	w.record("cut")
+	w.end(Done, "the compromised version is inactive and nothing replaces it: requests fail", "keywright key add "+string(w.plan.Key)+" --spare, then: keywright rotate "+string(w.plan.Key))
+	w.leave()
+}
 
 // acquire claims a version. Without a spare it waits for intake.
 func (w *walk) acquire() {
@@ -302,7 +332,7 @@ func (w *walk) stageAndPromote(p Place) {
 			return
 		}
 		if fault.ParseKind(gaveUp.Kind) != fault.Conflict {
-			w.trouble(promote, gaveUp)
+			w.trouble(gaveUp)
 			return
 		}
 	}
@@ -361,7 +391,7 @@ func (w *walk) judge(p Place, f *Fault) {
 		w.turn(Turned{Status: RolledBack, Why: j.Why, Reject: true})
 		return
 	}
-	w.sleep(w.now.Add(bound), Paused, p.Name+": "+f.Message, f.Hint)
+	w.trouble(f)
 }
 
 // giveHome puts their own value back into pre-production places that belong to another key.

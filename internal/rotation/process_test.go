@@ -118,7 +118,7 @@ func plan() rotation.Plan {
 	staged.Stage, staged.Remove = true, true
 	return rotation.Plan{
 		ID: "r-1", Key: "prod-primary", Kind: rotation.Manual, Process: rotation.ProcessOrdinary, UID: 1000,
-		Old: "v_old", Backup: "prod-secondary", Admin: true, Usage: true, Tell: true,
+		Old: "v_old", Backup: "prod-secondary", Pairs: []string{"prod-primary+prod-secondary"}, Admin: true, Usage: true, Tell: true,
 		Places: []rotation.Place{{Name: "a", Can: can}, {Name: "b", Can: staged}, {Name: "c", Can: rotation.Can{}}},
 		Waves: []rotation.Wave{
 			{Name: "staging", Batches: [][]string{{"a"}}},
@@ -251,11 +251,14 @@ func TestEmergencyDoesAllAtOnce(t *testing.T) {
 	if m.Status != rotation.Done || d.now.Sub(begin) > 10*time.Second {
 		t.Errorf("ended %q after %v:\n%s", m.Status, d.now.Sub(begin), strings.Join(d.order, "\n"))
 	}
-	first := rotation.Next(p, nil, begin)
 	d2 := newDriver(t, p)
-	d2.append(rotation.Entry{Type: rotation.Intended, Effect: first.Do[0].ID})
-	d2.append(rotation.Entry{Type: rotation.Made, Effect: first.Do[0].ID, Data: []byte("{}")})
-	if n := len(rotation.Next(p, d2.journal, begin).Do); n != len(p.Places)+2 {
-		t.Errorf("%d effects side by side, want %d", n, len(p.Places)+2)
+	for _, e := range rotation.Next(p, nil, begin).Do {
+		d2.append(rotation.Entry{Type: rotation.Intended, Effect: e.ID})
+		d2.append(rotation.Entry{Type: rotation.Made, Effect: e.ID, Data: []byte("{}")})
+	}
+	d2.append(rotation.Entry{Type: rotation.Intended, Effect: "preflight/tell"})
+	d2.append(rotation.Entry{Type: rotation.Made, Effect: "preflight/tell", Data: []byte("{}")})
+	if n := len(rotation.Next(p, d2.journal, begin).Do); n != len(p.Places)+1 {
+		t.Errorf("%d effects side by side, want %d", n, len(p.Places)+1)
 	}
 }

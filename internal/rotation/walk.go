@@ -239,7 +239,7 @@ func (w *walk) try(e Effect, into any) (bool, *Fault) {
 	}
 	made, exhausted := w.look(e, into)
 	if exhausted != nil {
-		w.trouble(e, exhausted)
+		w.trouble(exhausted)
 	}
 	return made, exhausted
 }
@@ -273,7 +273,7 @@ func (w *walk) look(e Effect, into any) (made bool, exhausted *Fault) {
 		}
 		line.State = "retry"
 		if at.After(w.now) {
-			w.sleep(at, "", fmt.Sprintf("%s: %s; again at %s", e.ID, t.last.Message, at.UTC().Format(time.TimeOnly)), t.last.Hint)
+			w.sleep(at, "", fmt.Sprintf("%s; again at %s", t.last.Message, at.UTC().Format(time.TimeOnly)), t.last.Hint)
 			return false, nil
 		}
 	case t.open:
@@ -302,8 +302,8 @@ func (w *walk) note(l Line) {
 }
 
 // trouble pauses the rotation for a person, unless the branch is on a part of the way where another answer was given.
-func (w *walk) trouble(e Effect, f *Fault) {
-	w.sleep(w.now.Add(bound), Paused, e.ID+": "+f.Message, f.Hint)
+func (w *walk) trouble(f *Fault) {
+	w.sleep(w.now.Add(bound), Paused, f.Message, f.Hint)
 }
 
 // sleep notes that this branch waits. A paused branch outranks a waiting one, which outranks a timer; among equals the earliest time wins.
@@ -436,7 +436,7 @@ func (w *walk) must(e Effect) {
 // turnFor turns back because of a fault. The new version is rejected when the fault speaks against it.
 func (w *walk) turnFor(e Effect, f *Fault) {
 	against := e.Role == New && e.Verb != Acquire && hopeless(fault.ParseKind(f.Kind)) || e.Verb == TestRun
-	w.turn(Turned{Status: Failed, Why: e.ID + ": " + f.Message, Hint: f.Hint, Reject: against})
+	w.turn(Turned{Status: Failed, Why: f.Message, Hint: f.Hint, Reject: against})
 }
 
 // turn stops this branch and asks for the way back.

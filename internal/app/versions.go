@@ -1,0 +1,39 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/keywright/keywright/internal/apikey"
+	"github.com/keywright/keywright/internal/fault"
+	"github.com/keywright/keywright/internal/store"
+)
+
+// Versions lists the versions of a key, or of all keys when it is empty, in the order in which they were added.
+func (a *App) Versions(ctx context.Context, key apikey.Name) (list []apikey.Version, err error) {
+	err = a.Store.View(ctx, func(tx *store.Tx) error {
+		list, err = tx.Versions(key)
+		return err
+	})
+	return list, err
+}
+
+// FindVersions finds the versions that a name means: all of a key, or those whose fingerprint, provider id or own id begins with it. NotFound
+// when there is none.
+func (a *App) FindVersions(ctx context.Context, name string) ([]apikey.Version, error) {
+	all, err := a.Versions(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	name = strings.TrimSuffix(name, "…")
+	found := slices.DeleteFunc(all, func(v apikey.Version) bool {
+		byID := len(name) > 3 && (strings.HasPrefix(string(v.Fingerprint()), name) || strings.HasPrefix(v.ProviderID, name) || strings.HasPrefix(string(v.ID), name))
+		return string(v.Key) != name && !byID
+	})
+	if len(found) == 0 {
+		return nil, fault.New(fault.NotFound, fmt.Sprintf("find %q: no key and no version is called so", name), fault.Hint("keywright key list"))
+	}
+	return found, nil
+}

