@@ -36,6 +36,8 @@ type console struct {
 	verbose bool
 	// accept is --accept-provider-change.
 	accept bool
+	// socket is --socket of the commands that can speak to the daemon.
+	socket string
 }
 
 // Main runs one command and gives the exit code; see docs/exit-codes.md.

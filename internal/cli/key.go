@@ -48,6 +48,9 @@ func (c *console) withIntake(ctx context.Context, key string, o *intake.Options,
 		return err
 	}
 	defer a.Close()
+	if err := c.recover(ctx, a); err != nil {
+		return err
+	}
 	slot, err := a.Slot(apikey.Name(key))
 	if err != nil {
 		return err

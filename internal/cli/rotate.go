@@ -10,7 +10,9 @@ import (
 
 	"github.com/keywright/keywright/internal/apikey"
 	"github.com/keywright/keywright/internal/app"
+	"github.com/keywright/keywright/internal/audit"
 	"github.com/keywright/keywright/internal/fault"
+	"github.com/keywright/keywright/internal/intake"
 	"github.com/keywright/keywright/internal/rotation"
 )
 
@@ -117,6 +119,17 @@ func (c *console) begin(ctx context.Context, s start, w app.Wish, question func(
 		return err
 	}
 	defer a.Close()
+	if w.Kind != rotation.Emergency { // nothing may hold an emergency up
+		if err := c.recover(ctx, a); err != nil {
+			return err
+		}
+	}
+	ordinary := w.Kind == rotation.Scheduled || w.Kind == rotation.Manual
+	if ordinary {
+		if err := c.adoptFirst(ctx, a, w.Key, s.yes); err != nil {
+			return err
+		}
+	}
 	plan, err := a.Plan(ctx, w)
 	if err != nil {
 		return err
@@ -127,10 +140,18 @@ func (c *console) begin(ctx context.Context, s start, w app.Wish, question func(
 	}
 	if !c.json {
 		c.showPlan(a, plan, look)
+		if plan.Kind == rotation.Emergency {
+			c.contacts(a)
+		}
 		c.printf("\n")
 	}
 	if err := c.confirm(s.yes, question(plan, look), string(plan.Key)); err != nil {
 		return err
+	}
+	if ordinary && look.New == nil && c.onTerminal() {
+		if err := c.handIn(ctx, a, w.Key); err != nil {
+			return err
+		}
 	}
 	row, err := a.Begin(ctx, plan)
 	if err != nil {
@@ -147,6 +168,64 @@ func (c *console) begin(ctx context.Context, s start, w app.Wish, question func(
 		return nil
 	}
 	return c.follow(ctx, a, row.ID)
+}
+
+// recover puts right what an interrupted intake left at the provider.
+func (c *console) recover(ctx context.Context, a *app.App) error {
+	done, err := a.Intake.Recover(ctx)
+	for _, r := range done {
+		fmt.Fprintf(c.err, "keywright: %s\n", audit.Clean(r.Text))
+	}
+	return err
+}
+
+// adoptFirst takes over what is deployed when the key has no current version: without it nothing can be rolled back.
+func (c *console) adoptFirst(ctx context.Context, a *app.App, key apikey.Name, yes bool) error {
+	versions, err := a.Versions(ctx, key)
+	if err != nil || slices.ContainsFunc(versions, func(v apikey.Version) bool { return v.State == apikey.Current }) {
+		return err
+	}
+	slot, err := a.Slot(key)
+	if err != nil {
+		return err
+	}
+	if len(app.Readable(slot)) == 0 {
+		fmt.Fprintf(c.err, "keywright: %s has no current version, and none of its places can be read: what it replaces cannot be put back\n", key)
+		return c.confirm(yes, "Go on without a way back.", string(key))
+	}
+	fmt.Fprintf(c.err, "%s has no current version: taking over what its places hold\n", key)
+	var o intake.Options
+	c.intakeOptions(a, &o)
+	_, err = a.Intake.Adopt(ctx, intake.Source{}, slot, o)
+	if fault.Is(err, fault.NotFound) {
+		return nil // the places hold nothing yet: this is the first deployment
+	}
+	return err
+}
+
+// handIn asks the person at the terminal for a new value, when there is no spare.
+func (c *console) handIn(ctx context.Context, a *app.App, key apikey.Name) error {
+	slot, err := a.Slot(key)
+	if err != nil {
+		return err
+	}
+	c.consoleSteps(apikey.ConsoleName(slot.House, key, a.Now()))
+	r, err := c.valueReader("Value of the new key (hidden): ")
+	if err != nil {
+		return err
+	}
+	o := intake.Options{Spare: true}
+	c.intakeOptions(a, &o)
+	_, err = a.Intake.Add(ctx, r, slot, o)
+	return err
+}
+
+// contacts prints who is called when a key leaks.
+func (c *console) contacts(a *app.App) {
+	for _, p := range a.Config.Contacts {
+		c.printf("  contact    %-12s %s  %s\n", audit.Clean(p.Role), audit.Clean(p.Name), audit.Clean(p.Contact))
+	}
+	c.printf("  contact    %-12s %s\n", "provider", "the Console, or https://support.claude.com")
 }
 
 // await drives a rotation without a screen, for scripts, and prints how it ended.
@@ -181,6 +260,9 @@ crash or a reboot, or from a timer instead of the daemon.`,
 				return err
 			}
 			defer a.Close()
+			if err := c.recover(ctx, a); err != nil {
+				return err
+			}
 			rows, err := a.Resume(ctx)
 			if err != nil {
 				return err

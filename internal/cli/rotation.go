@@ -3,14 +3,18 @@ package cli
 import (
 	"context"
 	"fmt"
+	"net/url"
+	"slices"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/keywright/keywright/internal/api"
 	"github.com/keywright/keywright/internal/apikey"
 	"github.com/keywright/keywright/internal/app"
 	"github.com/keywright/keywright/internal/audit"
+	"github.com/keywright/keywright/internal/fault"
 	"github.com/keywright/keywright/internal/rotation"
 	"github.com/keywright/keywright/internal/store"
 )
@@ -21,6 +25,7 @@ func (c *console) rotationCommand() *cobra.Command {
 		Example: "  keywright rotation list\n  keywright rotation show prod-primary --evidence\n  keywright rotation approve r-2026-11-21-prod-primary",
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
+	cmd.PersistentFlags().StringVar(&c.socket, "socket", "", "speak to the daemon at this socket instead of opening the store; for other users of the host")
 	cmd.AddCommand(c.rotationList(), c.rotationShow(), c.rotationFollow(),
 		c.rotationSignal("approve", "say yes to a plan of somebody else", rotation.SignalApprove),
 		c.rotationSignal("pause", "stop before the next effect", rotation.SignalPause),
@@ -28,6 +33,58 @@ func (c *console) rotationCommand() *cobra.Command {
 		c.rotationSignal("cancel", "turn back: every touched place gets the old version back", rotation.SignalCancel),
 		c.rotationSign())
 	return cmd
+}
+
+// rows lists rotations from the store, or from the daemon.
+func (c *console) rows(ctx context.Context, f store.RotationFilter) ([]rotation.Row, error) {
+	if c.socket != "" {
+		var in struct{ Rotations []rotation.Row }
+		err := api.NewClient(c.socket).Get(ctx, fmt.Sprintf("/v1/rotations?active=%t", f.Active), &in)
+		return slices.DeleteFunc(in.Rotations, func(r rotation.Row) bool { return f.Key != "" && r.Key != f.Key }), err
+	}
+	a, err := c.app(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer a.Close()
+	return a.Rotations(ctx, f)
+}
+
+// view reads one rotation from the store, or from the daemon.
+func (c *console) view(ctx context.Context, args []string) (v app.View, err error) {
+	if c.socket != "" {
+		if len(args) == 0 {
+			return v, usageError{fault.New(fault.Invalid, "show rotation: name one", fault.Hint("keywright rotation list --socket %s", c.socket))}
+		}
+		err = api.NewClient(c.socket).Get(ctx, "/v1/rotations/"+url.PathEscape(args[0]), &v)
+		return v, err
+	}
+	err = c.withRotation(ctx, args, func(a *app.App, id string) error {
+		v, err = a.Rotation(ctx, id)
+		return err
+	})
+	return v, err
+}
+
+// say sends a signal through the store, or through the daemon.
+func (c *console) say(ctx context.Context, args []string, s rotation.Signal, d rotation.SignalData) error {
+	if c.socket != "" {
+		v, err := c.view(ctx, args)
+		if err != nil {
+			return err
+		}
+		in := api.SignalRequest{Signal: s, Subject: d.Subject, Note: d.Note}
+		if err := api.NewClient(c.socket).Post(ctx, "/v1/rotations/"+url.PathEscape(v.Row.ID)+"/signal", in, &struct{}{}); err != nil {
+			return err
+		}
+		return c.signalled(v.Row.ID, s)
+	}
+	return c.withRotation(ctx, args, func(a *app.App, id string) error {
+		if err := a.Signal(ctx, id, s, d); err != nil {
+			return err
+		}
+		return c.signalled(id, s)
+	})
 }
 
 // withRotation opens the app and finds a rotation by id or key; no argument means the only running one.
@@ -54,12 +111,7 @@ func (c *console) rotationList() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "list", Short: "list rotations, newest first", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			a, err := c.app(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer a.Close()
-			rows, err := a.Rotations(cmd.Context(), store.RotationFilter{Key: apikey.Name(key), Active: active})
+			rows, err := c.rows(cmd.Context(), store.RotationFilter{Key: apikey.Name(key), Active: active})
 			if err != nil {
 				return err
 			}
@@ -89,26 +141,24 @@ func (c *console) rotationShow() *cobra.Command {
 		Use: "show [ID|KEY]", Short: "show what a rotation did, does and waits for", Args: cobra.MaximumNArgs(1),
 		Example: "  keywright rotation show prod-primary\n  keywright rotation show r-2026-11-21-prod-primary --evidence",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.withRotation(cmd.Context(), args, func(a *app.App, id string) error {
-				v, err := a.Rotation(cmd.Context(), id)
-				if err != nil {
-					return err
-				}
-				if c.json {
-					return c.printJSON(v)
-				}
-				if evidence {
-					return c.showEvidence(v)
-				}
-				return c.showRotation(a, v)
-			})
+			v, err := c.view(cmd.Context(), args)
+			switch {
+			case err != nil:
+				return err
+			case c.json:
+				return c.printJSON(v)
+			case evidence:
+				return c.showEvidence(v)
+			default:
+				return c.showRotation(v)
+			}
 		},
 	}
 	cmd.Flags().BoolVar(&evidence, "evidence", false, "show each fact of the last evidence with its time and source")
 	return cmd
 }
 
-func (c *console) showRotation(a *app.App, v app.View) error {
+func (c *console) showRotation(v app.View) error {
 	r := v.Row
 	c.printf("%s   %s · %s · %s by %s\n", r.ID, r.Kind, r.Status, r.Created.Local().Format(time.DateTime), audit.Clean(r.Plan.Actor))
 	for _, role := range []rotation.Role{rotation.Old, rotation.New} {
@@ -129,7 +179,7 @@ func (c *console) showRotation(a *app.App, v app.View) error {
 	if r.Hint != "" {
 		c.printf("next: %s\n", audit.Clean(r.Hint))
 	}
-	return c.showRecord(a, v)
+	return nil
 }
 
 // showEvidence prints the findings of the newest gathered facts.
@@ -167,20 +217,15 @@ func (c *console) rotationSignal(name, what string, s rotation.Signal) *cobra.Co
 	cmd := &cobra.Command{
 		Use: name + " [ID|KEY]", Short: what, Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.withRotation(cmd.Context(), args, func(a *app.App, id string) error {
-				if err := a.Signal(cmd.Context(), id, s, rotation.SignalData{Note: note}); err != nil {
-					return err
-				}
-				return c.signalled(cmd.Context(), a, id, s)
-			})
+			return c.say(cmd.Context(), args, s, rotation.SignalData{Note: note})
 		},
 	}
 	cmd.Flags().StringVar(&note, "note", "", "a word for the record")
 	return cmd
 }
 
-// signalled says that a signal was written, and lets it take effect at once when no other driver holds the rotation.
-func (c *console) signalled(ctx context.Context, a *app.App, id string, s rotation.Signal) error {
+// signalled says that a signal was written.
+func (c *console) signalled(id string, s rotation.Signal) error {
 	if c.json {
 		return c.printJSON(map[string]string{"rotation": id, "signal": string(s)})
 	}
@@ -196,17 +241,9 @@ func (c *console) rotationSign() *cobra.Command {
 new value there), "evidence" (you looked where keywright cannot), "disabled" or "archived" (you did it in the Console).`,
 		Example: "  keywright rotation sign prod-primary wiki --note 'changed in the vault'\n  keywright rotation sign prod-primary evidence",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.withRotation(cmd.Context(), args[:1], func(a *app.App, id string) error {
-				if err := a.Signal(cmd.Context(), id, rotation.SignalSign, rotation.SignalData{Subject: args[1], Note: note}); err != nil {
-					return err
-				}
-				return c.signalled(cmd.Context(), a, id, rotation.SignalSign)
-			})
+			return c.say(cmd.Context(), args[:1], rotation.SignalSign, rotation.SignalData{Subject: args[1], Note: note})
 		},
 	}
 	cmd.Flags().StringVar(&note, "note", "", "a word for the record")
 	return cmd
 }
-
-// showRecord prints the checklists of a rotation.
-func (c *console) showRecord(*app.App, app.View) error { return nil }

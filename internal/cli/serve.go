@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/keywright/keywright/internal/app"
+	"github.com/keywright/keywright/internal/audit"
 )
 
 func (c *console) serveCommand() *cobra.Command {
@@ -21,6 +22,9 @@ this host approve with their own identity (rotation approve ID --socket PATH). S
 				return err
 			}
 			defer a.Close()
+			if err := c.recover(cmd.Context(), a); err != nil {
+				fmt.Fprintf(c.err, "keywright: %s\n", audit.Clean(err.Error()))
+			}
 			o.Ready = func(socket string) { fmt.Fprintf(c.err, "keywright: serving on %s\n", socket) }
 			return a.Serve(cmd.Context(), o)
 		},
