@@ -132,6 +132,15 @@ func (a *App) Begin(ctx context.Context, plan rotation.Plan) (rotation.Row, erro
 	return a.Runner.Begin(ctx, plan)
 }
 
+// Idle refuses, as Conflict, a key that is in rotation.
+func (a *App) Idle(ctx context.Context, key apikey.Name) error {
+	rows, err := a.Rotations(ctx, store.RotationFilter{Key: key, Active: true, Limit: 1})
+	if err != nil || len(rows) == 0 {
+		return err
+	}
+	return fault.New(fault.Conflict, fmt.Sprintf("begin rotation of %s: %s is not over", key, rows[0].ID), fault.Hint("keywright rotation follow %s", rows[0].ID))
+}
+
 // onceAnHour keeps an emergency from being used as a lever: the next one of a key within an hour wants another person.
 func (a *App) onceAnHour(ctx context.Context, plan rotation.Plan) error {
 	rows, err := a.Rotations(ctx, store.RotationFilter{Key: plan.Key})

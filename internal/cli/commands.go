@@ -21,5 +21,6 @@ func commands() []func(*console) *cobra.Command {
 		(*console).serveCommand,
 		(*console).simulateCommand,
 		(*console).custodyCommand,
+		(*console).demoCommand,
 	}
 }

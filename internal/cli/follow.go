@@ -3,9 +3,13 @@ package cli
 import (
 	"context"
 	"fmt"
+	"os"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/charmbracelet/x/ansi"
+	"golang.org/x/term"
 
 	"github.com/keywright/keywright/internal/app"
 	"github.com/keywright/keywright/internal/audit"
@@ -96,9 +100,10 @@ func (f *follower) draw(v app.View) {
 		f.add(v)
 		return
 	}
-	lines := append([]string{fmt.Sprintf("rotation %s   %s %s", v.Row.ID, v.Row.Kind, v.Row.Plan.Reason), ""}, f.stepLines(v)...)
+	lines := append([]string{title(v), ""}, f.stepLines(v)...)
 	if note := f.note(v); note != "" {
-		lines = append(lines, "", note)
+		lines = append(lines, "")
+		lines = append(lines, strings.Split(note, "\n")...)
 	}
 	if !v.Row.Status.Ended() {
 		lines = append(lines, "", "Ctrl-C leaves it; come back with: keywright rotation follow "+f.id)
@@ -107,17 +112,37 @@ func (f *follower) draw(v app.View) {
 	if f.drawn > 0 {
 		fmt.Fprintf(&b, "\x1b[%dA\x1b[J", f.drawn)
 	}
+	width := f.width()
 	for _, l := range lines {
-		b.WriteString(l + "\n")
+		b.WriteString(ansi.Truncate(l, width, "…") + "\n")
 	}
 	f.drawn = len(lines)
 	f.printf("%s", b.String())
 }
 
+// title names a rotation, its kind, and its reason where that says more.
+func title(v app.View) string {
+	text := fmt.Sprintf("rotation %s   %s", v.Row.ID, v.Row.Kind)
+	if reason := string(v.Row.Plan.Reason); reason != string(v.Row.Kind) {
+		text += ", " + reason
+	}
+	return text
+}
+
+// width is that of the terminal, or 100.
+func (c *console) width() int {
+	if f, ok := c.out.(*os.File); ok {
+		if w, _, err := term.GetSize(int(f.Fd())); err == nil && w > 0 {
+			return w
+		}
+	}
+	return 100
+}
+
 // note is what the rotation waits for, with the time that is left.
 func (f *follower) note(v app.View) string {
 	m := v.Move
-	if m.Note == "" || len(m.Do) > 0 {
+	if m.Note == "" || len(m.Do) > 0 || m.Status.Ended() {
 		return ""
 	}
 	text := m.Note
@@ -133,7 +158,7 @@ func (f *follower) note(v app.View) string {
 // add prints what changed since the last look, a line each, with the time of the journal.
 func (f *follower) add(v app.View) {
 	if len(f.shown) == 0 {
-		f.printf("rotation %s   %s %s\n", v.Row.ID, v.Row.Kind, v.Row.Plan.Reason)
+		f.printf("%s\n", title(v))
 		f.shown[""] = "begun"
 	}
 	for _, p := range v.Move.Steps {

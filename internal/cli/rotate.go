@@ -126,6 +126,9 @@ func (c *console) begin(ctx context.Context, s start, w app.Wish, question func(
 	}
 	ordinary := w.Kind == rotation.Scheduled || w.Kind == rotation.Manual
 	if ordinary {
+		if err := a.Idle(ctx, w.Key); err != nil {
+			return err
+		}
 		if err := c.adoptFirst(ctx, a, w.Key, s.yes); err != nil {
 			return err
 		}

@@ -38,8 +38,8 @@ func (c *console) stepLines(v app.View) []string {
 	var lines []string
 	for _, p := range v.Move.Steps {
 		took := ""
-		if p.State == "done" && !p.From.IsZero() && p.To.After(p.From) {
-			took = short(p.To.Sub(p.From))
+		if d := p.To.Sub(p.From); p.State == "done" && !p.From.IsZero() && d >= noticed {
+			took = short(d)
 		}
 		lines = append(lines, fmt.Sprintf(" %s %-10s %s", c.mark(p.State), p.Step, strings.TrimSpace(summary(v, p)+"  "+took)))
 		if p.State != "active" && p.State != "stopped" {
@@ -129,7 +129,7 @@ func lineText(v app.View, l rotation.Line) string {
 		if how := howKnown(v, l); how != "" {
 			text += " (" + how + ")"
 		}
-		if l.Took > 0 {
+		if l.Took >= noticed {
 			text += "  " + short(l.Took)
 		}
 	}
@@ -162,6 +162,9 @@ func howKnown(v app.View, l rotation.Line) string {
 	}
 	return ""
 }
+
+// noticed is the shortest time that is worth a place on the screen.
+const noticed = 100 * time.Millisecond
 
 // short gives a duration in the largest unit that says something.
 func short(d time.Duration) string {

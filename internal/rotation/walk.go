@@ -179,7 +179,7 @@ func (w *walk) closeStep() {
 	if n := len(*w.steps); n > 0 && (*w.steps)[n-1].State == "active" {
 		p := &(*w.steps)[n-1]
 		p.State = "done"
-		if len(p.Lines) == 0 {
+		if len(p.Lines) == 0 && p.Step != Soak {
 			p.State = "skipped"
 		}
 	}

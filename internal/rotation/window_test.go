@@ -107,13 +107,13 @@ func TestBegunWaveLeavesTheWindow(t *testing.T) {
 	d := newDriver(t, p)
 	failed := 0
 	d.answer = func(e rotation.Effect) (any, error) {
-		if e.Verb == rotation.Promote && failed < 9 {
+		if e.Verb == rotation.Promote && failed < 8 {
 			failed++
 			return nil, fault.New(fault.Unavailable, "busy")
 		}
 		return healthy(e)
 	}
-	if m := d.run(); m.Status != rotation.Done || d.now.Sub(begin) > 20*time.Minute || d.now.Sub(begin) < 10*time.Minute {
+	if m := d.run(); m.Status != rotation.Done || d.now.Sub(begin) > 20*time.Minute || d.now.Sub(begin) < 8*time.Minute {
 		t.Errorf("ended %q after %v", m.Status, d.now.Sub(begin))
 	}
 }
