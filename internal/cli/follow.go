@@ -52,7 +52,7 @@ func (c *console) follow(ctx context.Context, a *app.App, id string) error {
 			c.detached(id)
 			return silent(fault.Canceled)
 		case err := <-driven:
-			if err != nil {
+			if err != nil && ctx.Err() == nil {
 				return err
 			}
 		case <-tick.C:
