@@ -53,4 +53,5 @@ var revealers = map[string]string{
 	"config":                     "hands a value to an owner's test, and reads the URL of a database",
 	"consumer":                   "sets a header that was given by reference",
 	"location/exec":              "the place",
+	"demo":                       "plays the person at the Console and the applications",
 }
