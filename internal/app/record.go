@@ -2,9 +2,115 @@ package app
 
 import (
 	"context"
+	"path/filepath"
+	"strings"
+	"time"
 
+	"github.com/keywright/keywright/internal/apikey"
+	"github.com/keywright/keywright/internal/fault"
+	"github.com/keywright/keywright/internal/policy"
+	"github.com/keywright/keywright/internal/report"
 	"github.com/keywright/keywright/internal/rotation"
+	"github.com/keywright/keywright/internal/store"
 )
 
-// report makes the audit checkpoint of a rotation's end. It may be called again for the same rotation.
-func (a *App) report(ctx context.Context, _ rotation.Row, _ string) error { return a.Checkpoint(ctx) }
+// LogPath and CalendarPath are the files of the record, in the state directory.
+func (a *App) LogPath() string { return filepath.Join(a.stateDir, "rotation-log.md") }
+
+// CalendarPath is the file with the next due date of every key.
+func (a *App) CalendarPath() string { return filepath.Join(a.stateDir, "rotations.ics") }
+
+// Record gives what is known of a rotation to the reports.
+func (a *App) Record(ctx context.Context, id string) (report.Input, error) {
+	v, err := a.Rotation(ctx, id)
+	if err != nil {
+		return report.Input{}, err
+	}
+	in := report.Input{Row: v.Row, Journal: v.Journal, Versions: v.Versions, Now: a.now(), Documented: a.LogPath(), DocumentedAt: recordedAt(v.Journal), ScheduledIn: a.CalendarPath()}
+	if k, ok := a.Config.Keys[v.Row.Key]; ok {
+		in.Owner = k.Owner
+		if next := v.Versions[rotation.New]; !next.Activated.IsZero() {
+			in.NextDue = policy.Due(a.class(k), next.Activated, next.Expires)
+		}
+	}
+	err = a.Store.View(ctx, func(tx *store.Tx) error { return recordFacts(tx, &in) })
+	return in, err
+}
+
+// recordFacts reads what the inventory says about the places and versions of a rotation.
+func recordFacts(tx *store.Tx, in *report.Input) error {
+	in.Seen, in.Spares = nil, 0
+	seen, err := tx.Observations()
+	if err != nil {
+		return err
+	}
+	for _, o := range seen {
+		if _, planned := in.Row.Plan.Place(o.Location); planned {
+			in.Seen = append(in.Seen, report.SeenAt(o.Location, o.At, o.Holding, o.Confirmation))
+		}
+	}
+	versions, err := tx.Versions(in.Row.Key)
+	if err != nil {
+		return err
+	}
+	for _, v := range versions {
+		if v.State == apikey.Spare {
+			in.Spares++
+		}
+		if v.ID == in.Row.Plan.Old {
+			in.Accepted = v.Tested
+		}
+	}
+	if in.Row.Plan.Old == "" {
+		return nil
+	}
+	_, _, err = tx.Sealed(in.Row.Plan.Old)
+	in.InCustody = err == nil
+	if fault.Is(err, fault.NotFound) {
+		return nil
+	}
+	return err
+}
+
+// recordedAt is when the rotation log was written, or zero.
+func recordedAt(journal []rotation.Entry) (at time.Time) {
+	for _, e := range journal {
+		if e.Type == rotation.Made && strings.HasSuffix(e.Effect, "/"+string(rotation.Record)) {
+			at = e.At
+		}
+	}
+	return at
+}
+
+// report writes the rotation log and the calendar, and makes an audit checkpoint. It may be called again for the same rotation. outcome says how the
+// rotation is about to end.
+func (a *App) report(ctx context.Context, row rotation.Row, outcome string) error {
+	in, err := a.Record(ctx, row.ID)
+	if err != nil {
+		return err
+	}
+	in.Outcome, in.DocumentedAt = outcome, a.now()
+	if err := report.WriteLog(a.LogPath(), report.LogEntry(in)); err != nil {
+		return err
+	}
+	if err := a.writeCalendar(ctx); err != nil {
+		return err
+	}
+	return a.Checkpoint(ctx)
+}
+
+func (a *App) writeCalendar(ctx context.Context) error {
+	versions, err := a.Versions(ctx, "")
+	if err != nil {
+		return err
+	}
+	var dues []report.Due
+	for _, v := range versions {
+		k, ok := a.Config.Keys[v.Key]
+		if v.State != apikey.Current || !ok {
+			continue
+		}
+		dues = append(dues, report.Due{Key: v.Key, Owner: k.Owner, At: policy.Due(a.class(k), v.Activated, v.Expires)})
+	}
+	return report.WriteCalendar(a.CalendarPath(), report.Calendar(a.Config.Organization, dues, a.now()))
+}

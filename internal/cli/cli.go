@@ -97,7 +97,7 @@ without a failed request, proves that the old one is unused, retires it reversib
 func (c *console) root() *cobra.Command {
 	root := &cobra.Command{
 		Use: "keywright", Short: "run the whole life of Anthropic API keys", Long: long, SilenceUsage: true, SilenceErrors: true,
-		Version: Version(), Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Version: Version(), Args: noSuchCommand, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetVersionTemplate("keywright {{.Version}}\n")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
@@ -123,6 +123,18 @@ func (c *console) root() *cobra.Command {
 		root.AddCommand(cmd)
 	}
 	return root
+}
+
+// noSuchCommand refuses a word that is no command, and names the nearest one.
+func noSuchCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	text, hint := fmt.Sprintf("unknown command %q", args[0]), cmd.CommandPath()+" --help"
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+		text, hint = fmt.Sprintf("%s (did you mean %q?)", text, near[0]), cmd.CommandPath()+" "+near[0]+" --help"
+	}
+	return usageError{fault.New(fault.Invalid, text, fault.Hint("%s", hint))}
 }
 
 // usageArgs turns complaints about arguments into usage errors with a hint.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/keywright/keywright/internal/apikey"
 	"github.com/keywright/keywright/internal/app"
+	"github.com/keywright/keywright/internal/audit"
 	"github.com/keywright/keywright/internal/rotation"
 )
 
@@ -101,7 +102,7 @@ func (c *console) showPlan(a *app.App, p rotation.Plan, look app.Look) {
 
 func (c *console) planOrdinary(p rotation.Plan, look app.Look, row func(step, format string, args ...any)) {
 	if look.New != nil {
-		row("acquire", "spare %s (%s, tested %s)", look.New.Fingerprint(), look.New.ProviderName, relative(look.New.Tested, p.Created))
+		row("acquire", "spare %s (%stested %s)", look.New.Fingerprint(), named(look.New.ProviderName), relative(look.New.Tested, p.Created))
 	} else {
 		row("acquire", "no spare: a person makes a key named %s and hands it in", p.ConsoleName)
 	}
@@ -131,6 +132,14 @@ func (c *console) planOrdinary(p rotation.Plan, look app.Look, row func(step, fo
 	}
 	row("undo", "before the new version is current: keywright rotation cancel; then, until archived: keywright rollback %s", p.Key)
 	row("no undo", "archiving the old version, and the removal of its value from places and custody")
+}
+
+// named gives the name that a key has at the provider, with a comma, or nothing where it is not known.
+func named(name string) string {
+	if name == "" {
+		return ""
+	}
+	return audit.Clean(name) + ", "
 }
 
 // planWaves prints every place of every wave with what is done there and on what evidence.

@@ -2,8 +2,10 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
+	"os"
 	"slices"
 	"text/tabwriter"
 	"time"
@@ -15,6 +17,7 @@ import (
 	"github.com/keywright/keywright/internal/app"
 	"github.com/keywright/keywright/internal/audit"
 	"github.com/keywright/keywright/internal/fault"
+	"github.com/keywright/keywright/internal/report"
 	"github.com/keywright/keywright/internal/rotation"
 	"github.com/keywright/keywright/internal/store"
 )
@@ -31,7 +34,7 @@ func (c *console) rotationCommand() *cobra.Command {
 		c.rotationSignal("pause", "stop before the next effect", rotation.SignalPause),
 		c.rotationSignal("resume", "end a pause; what was given up is tried again", rotation.SignalResume),
 		c.rotationSignal("cancel", "turn back: every touched place gets the old version back", rotation.SignalCancel),
-		c.rotationSign())
+		c.rotationSign(), c.rotationChecklist(), c.rotationLog())
 	return cmd
 }
 
@@ -246,4 +249,71 @@ new value there), "evidence" (you looked where keywright cannot), "disabled" or 
 	}
 	cmd.Flags().StringVar(&note, "note", "", "a word for the record")
 	return cmd
+}
+
+func (c *console) rotationChecklist() *cobra.Command {
+	return &cobra.Command{
+		Use: "checklist [ID|KEY]", Short: "show the runbook's checklists, each box with its evidence", Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return c.withRotation(cmd.Context(), args, func(a *app.App, id string) error {
+				in, err := a.Record(cmd.Context(), id)
+				if err != nil {
+					return err
+				}
+				before, after := report.Preflight(in), report.Checklist(in)
+				if c.json {
+					return c.printJSON(map[string]any{"rotation": id, "before": before, "verification": after})
+				}
+				c.boxes("Before the rotation", before)
+				c.printf("\n")
+				c.boxes("Verification", after)
+				return nil
+			})
+		},
+	}
+}
+
+func (c *console) boxes(title string, boxes []report.Box) {
+	c.printf("%s\n", title)
+	for _, b := range boxes {
+		tick := " "
+		if b.Done {
+			tick = "x"
+		}
+		c.printf("  [%s] %s\n      %s", tick, audit.Clean(b.Text), audit.Clean(b.Evidence))
+		if b.Source != "" {
+			c.printf("  (%s", b.Source)
+			if !b.At.IsZero() {
+				c.printf(", %s", b.At.Local().Format(time.DateTime))
+			}
+			c.printf(")")
+		}
+		c.printf("\n")
+	}
+}
+
+func (c *console) rotationLog() *cobra.Command {
+	return &cobra.Command{
+		Use: "log", Short: "print the rotation log (Markdown), newest first", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			a, err := c.app(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer a.Close()
+			text, err := os.ReadFile(a.LogPath())
+			if errors.Is(err, os.ErrNotExist) {
+				c.printf("no rotation has been recorded yet\n")
+				return nil
+			}
+			if err != nil {
+				return fault.Wrap(fault.Forbidden, err, "read rotation log")
+			}
+			if c.json {
+				return c.printJSON(map[string]string{"path": a.LogPath(), "markdown": string(text)})
+			}
+			c.printf("%s", text)
+			return nil
+		},
+	}
 }
