@@ -112,7 +112,10 @@ func (c *console) root() *cobra.Command {
 	root.AddGroup(&cobra.Group{ID: "main", Title: "Rotate:"}, &cobra.Group{ID: "keys", Title: "Keys and places:"}, &cobra.Group{ID: "setup", Title: "Set up and run:"})
 	for _, add := range commands() {
 		cmd := add(c)
-		if cmd.Args != nil {
+		switch {
+		case cmd.HasSubCommands():
+			cmd.Args = noSuchCommand
+		case cmd.Args != nil:
 			cmd.Args = usageArgs(cmd.Args)
 		}
 		for _, sub := range cmd.Commands() {
@@ -130,6 +133,7 @@ func noSuchCommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
+	cmd.SuggestionsMinimumDistance = 2
 	text, hint := fmt.Sprintf("unknown command %q", args[0]), cmd.CommandPath()+" --help"
 	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
 		text, hint = fmt.Sprintf("%s (did you mean %q?)", text, near[0]), cmd.CommandPath()+" "+near[0]+" --help"
