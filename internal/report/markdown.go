@@ -47,11 +47,14 @@ func (r Record) Markdown() string {
 	line("- **Rotation:** %s, %s, began %s: %s", code(r.Rotation), md(string(r.Kind)), stamp(r.Began), outcome)
 	line("- **Locations Updated:**")
 	for _, p := range r.Locations {
-		at := ""
+		at, more := "", ""
 		if !p.At.IsZero() {
-			at = ", " + stamp(p.At)
+			at = " " + stamp(p.At)
 		}
-		line("  - %s %s (%s): %s%s", placeMarks[p.Mark], md(p.Name), md(p.Kind), md(p.Text), at)
+		if p.More != "" {
+			more = "; " + md(p.More)
+		}
+		line("  - %s %s (%s): %s%s%s", placeMarks[p.Mark], md(p.Name), md(p.Kind), md(p.Text), at, more)
 	}
 	if len(r.Locations) == 0 {
 		line("  - none")
@@ -68,7 +71,7 @@ func (r Record) Markdown() string {
 	return b.String()
 }
 
-var placeMarks = map[Mark]string{InPlace: "✅", Vouched: "signed:", Written: "not verified:", Restored: "put back:", Other: "❌", Untouched: "unchanged:"}
+var placeMarks = map[Mark]string{InPlace: "✅", Vouched: "(signed)", Written: "(not verified)", Restored: "(put back)", Other: "❌", Untouched: "(unchanged)"}
 
 func (v *VersionLine) markdown(none string) string {
 	if v == nil {

@@ -100,6 +100,9 @@ func (f facts) undo() Box {
 	case f.Row.Plan.Old == "":
 		return against("inventory", f.Now, "there is no earlier version to go back to")
 	case !f.InCustody:
+		if l, ok := f.latest(rotation.PurgeValue, nil); ok {
+			return done("journal", l.At, "keywright rollback %s; custody held %s until then", f.Row.Key, f.fingerprint(rotation.Old))
+		}
 		return against("custody", f.Now, "custody does not hold the old value")
 	}
 	return done("custody", f.Now, "keywright rollback %s; custody holds %s", f.Row.Key, f.fingerprint(rotation.Old))

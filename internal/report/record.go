@@ -109,7 +109,7 @@ func (f facts) placeLine(p rotation.Place) PlaceLine {
 	if l, ok := f.latest(rotation.Confirm, func(l rotation.Line) bool { return l.Effect.Place == p.Name && l.Effect.Role == rotation.New }); ok && line.Mark != Other {
 		var c consumers
 		if json.Unmarshal(l.Data, &c) == nil && c.Running > 0 {
-			line.Text += fmt.Sprintf("; %d of %d running consumers have it (%s)", c.Taken, c.Running, clean(c.How))
+			line.more("%d of %d running consumers have it (%s)", c.Taken, c.Running, clean(c.How))
 		}
 	}
 	return line
@@ -126,23 +126,30 @@ func (f facts) holds(p rotation.Place, wrote rotation.Line, touched bool, line *
 	switch {
 	case strong && seen.Present && want != "" && seen.Held == want:
 		line.Mark, line.At, line.Text = InPlace, seen.At, seen.How
-	case strong && (touched || seen.How == readBack && vouched):
+	case strong && touched:
 		line.Mark, line.At, line.Text = Other, seen.At, "holds "+cmp.Or(string(seen.Held), "nothing")+" ("+seen.How+")"
 	case gathered && fact.Known && fact.HoldsNew:
 		line.Mark, line.At, line.Text = InPlace, f.last.At, clean(fact.How)
 	case p.Can.Manual && vouched:
 		line.Mark, line.At, line.Text = Vouched, sign.At, "signed by "+sign.By
 	case touched:
-		line.Mark, line.At, line.Text = Written, wrote.At, "written; it cannot be read back"
+		line.Mark, line.At, line.Text = Written, wrote.At, "written"
 		if looked && !seen.Changed.IsZero() {
-			line.Text += ", and says that it was changed " + stamp(seen.Changed)
+			line.more("it cannot be read back, and says that it was changed %s", stamp(seen.Changed))
+		} else {
+			line.more("it was not read back")
 		}
 		if vouched {
-			line.Mark, line.Text = Vouched, line.Text+"; signed by "+sign.By
+			line.Mark = Vouched
+			line.more("signed by %s %s", sign.By, stamp(sign.At))
 		}
 	default:
 		line.Mark, line.Text = Untouched, "not changed"
 	}
+}
+
+func (l *PlaceLine) more(format string, args ...any) {
+	l.More = strings.TrimPrefix(l.More+"; "+fmt.Sprintf(format, args...), "; ")
 }
 
 func (f facts) placeFact(place string) (rotation.PlaceFact, bool) {
@@ -185,7 +192,9 @@ func (f facts) issues() []Issue {
 		if waits && solved[effect] && kind == fault.Unavailable {
 			continue
 		}
-		issues = append(issues, Issue{At: missed[0].At, What: clean(effect) + ": " + clean(last.Fault.Message), Tries: len(missed), Solved: solved[effect]})
+		_, back := f.turned()
+		moot := back && !strings.HasPrefix(effect, string(rotation.Undo)+"/")
+		issues = append(issues, Issue{At: missed[0].At, What: clean(effect) + ": " + clean(last.Fault.Message), Tries: len(missed), Solved: solved[effect] || moot})
 	}
 	issues = append(issues, f.doubts()...)
 	slices.SortStableFunc(issues, func(a, b Issue) int { return cmp.Or(a.At.Compare(b.At), strings.Compare(a.What, b.What)) })

@@ -166,6 +166,8 @@ type PlaceLine struct {
 	Mark Mark      `json:"mark"`
 	Text string    `json:"text"`
 	At   time.Time `json:"at,omitzero"`
+	// More says what else is known: that it cannot be read back, and what its running consumers have.
+	More string `json:"more,omitempty"`
 }
 
 // Issue is trouble that was met on the way.
@@ -214,6 +216,7 @@ func digest(in Input) facts {
 		}
 	}
 	for _, e := range in.Journal {
+		f.gather(e)
 		switch e.Type {
 		case rotation.Missed:
 			f.missed[e.Effect] = append(f.missed[e.Effect], e)
@@ -229,7 +232,63 @@ func digest(in Input) facts {
 	return f
 }
 
-// madeLines gives the made effects of a verb, in the order of the process.
+// gather adds what the steps do not show: effects outside of a step, such as the decision to turn back, and all effects of a process that
+// this program does not know.
+func (f *facts) gather(e rotation.Entry) {
+	if e.Effect == "" {
+		return
+	}
+	l, ok := f.lines[e.Effect]
+	if !ok {
+		l = rotation.Line{Effect: f.parse(e.Effect), State: "running"}
+		l.Effect.First = e.At
+		f.order = append(f.order, l)
+	} else if l.State == "done" {
+		return
+	}
+	switch e.Type {
+	case rotation.Made:
+		l.State, l.At, l.Data = "done", e.At, e.Data
+	case rotation.Missed:
+		l.State, l.At, l.Fault = "failed", e.At, e.Fault
+	}
+	f.lines[e.Effect] = l
+	if i := slices.IndexFunc(f.order, func(o rotation.Line) bool { return o.Effect.ID == e.Effect }); i >= 0 {
+		f.order[i] = l
+	}
+}
+
+// parse reads an effect's ID: step, what it is about, verb.
+func (f *facts) parse(id string) rotation.Effect {
+	parts := strings.Split(id, "/")
+	verb := parts[len(parts)-1]
+	e := rotation.Effect{ID: id}
+	for _, suffix := range []string{"-2", "-old", "-watch", "-home"} {
+		if short, ok := strings.CutSuffix(verb, suffix); ok {
+			verb = short
+			if suffix == "-old" {
+				e.Role = rotation.Old
+			}
+		}
+	}
+	e.Verb = rotation.Verb(verb)
+	if len(parts) > 1 {
+		if _, ok := f.Row.Plan.Place(parts[len(parts)-2]); ok {
+			e.Place = parts[len(parts)-2]
+		}
+	}
+	switch e.Verb {
+	case rotation.Deactivate, rotation.AwaitRefused, rotation.WatchLook, rotation.Archive, rotation.PurgePlace, rotation.PurgeValue, rotation.PutBack:
+		e.Role = rotation.Old
+	case rotation.Put, rotation.Stage, rotation.Promote, rotation.Confirm, rotation.Probe, rotation.TestValue, rotation.AwaitAccepted, rotation.Flip:
+		if e.Role == "" {
+			e.Role = rotation.New
+		}
+	}
+	return e
+}
+
+// made gives the made effects of a verb, in the order of the process.
 func (f facts) made(v rotation.Verb) []rotation.Line {
 	var out []rotation.Line
 	for _, l := range f.order {
