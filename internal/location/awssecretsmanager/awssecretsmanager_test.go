@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"slices"
 	"strings"
@@ -556,6 +557,41 @@ func TestNoAccessKey(t *testing.T) {
 	wantKind(t, err, fault.Invalid)
 	if !strings.Contains(err.Error(), `"absent"`) || len(f.calls) != 0 {
 		t.Errorf("%v after %d calls", err, len(f.calls))
+	}
+}
+
+// closedEarly is a request body as the SDK leaves it when the reply comes before the transport has seen the body's end.
+type closedEarly struct{ io.Reader }
+
+func (closedEarly) Close() error                     { return nil }
+func (closedEarly) WriteTo(io.Writer) (int64, error) { return 0, io.EOF }
+
+func TestBodyClosedEarly(t *testing.T) {
+	const text = "a request"
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if b, err := io.ReadAll(r.Body); err != nil || string(b) != text {
+			t.Errorf("body %q, %v", b, err)
+		}
+		fmt.Fprint(w, "a reply")
+	}))
+	defer s.Close()
+	w := newWire()
+	for range 20 {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL, closedEarly{strings.NewReader(text)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.ContentLength = int64(len(text))
+		resp, err := w.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b, err := io.ReadAll(resp.Body); err != nil || string(b) != "a reply" {
+			t.Fatalf("reply %q, %v", b, err)
+		}
+		if err := resp.Body.Close(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
 	sm "github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/smithy-go"
+	"github.com/aws/smithy-go/logging"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/keywright/keywright/internal/fault"
@@ -44,6 +45,7 @@ func (c *client) connect(ctx context.Context) (*sm.Client, error) {
 	}
 	options := []func(*awsconfig.LoadOptions) error{
 		awsconfig.WithRegion(c.cfg.Region),
+		awsconfig.WithLogger(logging.Nop{}),                                   // otherwise the SDK writes warnings to standard error
 		awsconfig.WithRetryer(func() aws.Retryer { return aws.NopRetryer{} }), // retry is decided in one place, the runner
 	}
 	if c.cfg.Profile != "" {
@@ -231,6 +233,15 @@ func newWire() *wire {
 }
 
 func (w *wire) Do(req *http.Request) (*http.Response, error) {
+	if req.Body != nil {
+		// The SDK closes the request's body as soon as the reply begins, and the closed body's WriteTo then fails with io.EOF. Where
+		// the transport still wanted to see the end of the body, that would break the connection under the reply. Read does
+		// not fail.
+		req.Body = struct {
+			io.Reader
+			io.Closer
+		}{req.Body, req.Body}
+	}
 	if way, ok := req.Context().Value(progressKey{}).(*progress); ok {
 		way.begun.Store(true)
 		req = req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{WroteHeaders: func() { way.written.Store(true) }}))
