@@ -62,6 +62,9 @@ func Main(args []string, in io.Reader, out, errOut io.Writer) int {
 // usageError marks an error of the flags or arguments.
 type usageError struct{ error }
 
+// Unwrap gives the error with its hint.
+func (e usageError) Unwrap() error { return e.error }
+
 // exitCode is fault.ExitCode, and ExitUsage for what cobra finds wrong.
 func exitCode(err error) int {
 	if _, ok := errors.AsType[usageError](err); ok {
