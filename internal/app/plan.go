@@ -219,6 +219,13 @@ func (a *App) forKind(ctx context.Context, p rotation.Plan) (rotation.Plan, erro
 			p.Old = v.ID
 		}
 	}
+	ordinary := p.Kind == rotation.Scheduled || p.Kind == rotation.Manual
+	if p.Old == "" && ordinary {
+		if p.Old, err = a.lent(ctx, p.Key); err != nil {
+			return p, err
+		}
+		p.Lent = p.Old != ""
+	}
 	switch p.Kind {
 	case rotation.Emergency:
 		p.Process, p.Soak, p.Watch, p.HealthWait, p.Approvals = rotation.ProcessEmergency, 0, 0, 0, 0
@@ -231,6 +238,27 @@ func (a *App) forKind(ctx context.Context, p rotation.Plan) (rotation.Plan, erro
 		p.New = back.ID
 	}
 	return p, nil
+}
+
+// lent gives the version of another key that an emergency put into the places of this one, or nothing.
+func (a *App) lent(ctx context.Context, key apikey.Name) (id apikey.VersionID, err error) {
+	err = a.Store.View(ctx, func(tx *store.Tx) error {
+		desired, err := tx.Desired(key)
+		if err != nil {
+			return err
+		}
+		for _, d := range desired {
+			v, err := tx.Version(d.Version)
+			if err != nil {
+				return err
+			}
+			if v.Key != key {
+				id = v.ID
+			}
+		}
+		return nil
+	})
+	return id, err
 }
 
 // returnTo finds the version that a rollback brings back: the newest that was replaced. It is refused when it must not come back.

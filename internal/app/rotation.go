@@ -176,7 +176,7 @@ func (a *App) Resume(ctx context.Context) ([]rotation.Row, error) {
 		if r.WakeAt.After(a.now()) {
 			continue
 		}
-		if _, err := a.Runner.Advance(ctx, r.ID); err != nil && !fault.Is(err, fault.Conflict) {
+		if err := a.takeUp(ctx, r); err != nil {
 			return nil, err
 		}
 	}
@@ -189,4 +189,25 @@ func (a *App) Resume(ctx context.Context) ([]rotation.Row, error) {
 		rows = append(rows, v.Row)
 	}
 	return rows, nil
+}
+
+// takeUp advances a rotation that is due. One that another process holds is waited for as long as the lease of a dead process lasts; a process that
+// renews its lease is left to its work.
+func (a *App) takeUp(ctx context.Context, r rotation.Row) error {
+	for {
+		_, err := a.Runner.Advance(ctx, r.ID)
+		if !fault.Is(err, fault.Conflict) {
+			return err
+		}
+		v, err := a.Rotation(ctx, r.ID)
+		if err != nil || v.Row.Status.Ended() || v.Row.LeaseUntil.After(r.LeaseUntil) && !r.LeaseUntil.IsZero() {
+			return err
+		}
+		r.LeaseUntil = v.Row.LeaseUntil
+		select {
+		case <-ctx.Done():
+			return fault.Wrap(fault.Canceled, context.Cause(ctx), "resume")
+		case <-time.After(max(100*time.Millisecond, min(time.Second, v.Row.LeaseUntil.Sub(a.now())))):
+		}
+	}
 }

@@ -37,3 +37,13 @@ func (a *App) FindVersions(ctx context.Context, name string) ([]apikey.Version, 
 	}
 	return found, nil
 }
+
+// Filled reports whether a key has a current version, or one that another key lent it.
+func (a *App) Filled(ctx context.Context, key apikey.Name) (bool, error) {
+	versions, err := a.Versions(ctx, key)
+	if err != nil || slices.ContainsFunc(versions, func(v apikey.Version) bool { return v.State == apikey.Current }) {
+		return err == nil, err
+	}
+	id, err := a.lent(ctx, key)
+	return id != "", err
+}

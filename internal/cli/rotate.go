@@ -184,8 +184,8 @@ func (c *console) recover(ctx context.Context, a *app.App) error {
 
 // adoptFirst takes over what is deployed when the key has no current version: without it nothing can be rolled back.
 func (c *console) adoptFirst(ctx context.Context, a *app.App, key apikey.Name, yes bool) error {
-	versions, err := a.Versions(ctx, key)
-	if err != nil || slices.ContainsFunc(versions, func(v apikey.Version) bool { return v.State == apikey.Current }) {
+	filled, err := a.Filled(ctx, key)
+	if err != nil || filled {
 		return err
 	}
 	slot, err := a.Slot(key)

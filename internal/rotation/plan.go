@@ -68,6 +68,9 @@ type Plan struct {
 	// and for an emergency; an ordinary rotation acquires it.
 	Old apikey.VersionID `json:"old,omitempty"`
 	New apikey.VersionID `json:"new,omitempty"`
+	// Lent is true when Old belongs to another key, which lent it in an emergency: it is replaced, put back when the rotation turns, and never
+	// retired.
+	Lent bool `json:"lent,omitempty"`
 
 	Places []Place `json:"places"`
 	Waves  []Wave  `json:"waves"`

@@ -114,7 +114,7 @@ func forward(w *walk) {
 	w.step(Soak)
 	w.soak()
 
-	if w.plan.Old != "" {
+	if w.plan.Old != "" && !w.plan.Lent {
 		// 9 and 10. Retire on evidence, reversibly; come back by itself when somebody is refused.
 		w.retire()
 

@@ -64,9 +64,20 @@ func (s *saga) elsewhere(ctx context.Context, old apikey.Version) (where, added 
 			where = append(where, fmt.Sprintf("key %s (%s)", v.Key, v.State))
 		}
 		desired, err := tx.Desired("")
+		if err != nil {
+			return err
+		}
 		for _, d := range desired {
 			if d.Version == old.ID {
 				where = append(where, d.Location)
+			}
+		}
+		// The other key of a pair may need this version while it is moving itself.
+		locks, err := tx.Locks()
+		for _, l := range locks {
+			pair, isPair := strings.CutPrefix(l.Name, "pair:")
+			if isPair && l.Holder != s.row.ID && slices.Contains(s.row.Plan.Pairs, pair) {
+				where = append(where, "rotation "+l.Holder+" of the pair "+pair)
 			}
 		}
 		return err
@@ -160,11 +171,11 @@ func nextMinute(t time.Time) time.Time {
 
 // deactivate sets the old version inactive, after a last look that its successor is accepted.
 func (s *saga) deactivate(ctx context.Context) (any, func(*store.Tx) error, error) {
-	verdict, err := s.ask(ctx, s.versionID(rotation.New))
-	if err != nil {
-		return nil, nil, err
-	}
 	if !s.row.Plan.Cut {
+		verdict, err := s.ask(ctx, s.versionID(rotation.New))
+		if err != nil {
+			return nil, nil, err
+		}
 		if err := needLive("look at the new version before the old one is set inactive", verdict); err != nil {
 			return nil, nil, err
 		}

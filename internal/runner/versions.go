@@ -296,7 +296,7 @@ func (s *saga) flip(tx *store.Tx) error {
 	if err != nil {
 		return err
 	}
-	if old := s.row.Plan.Old; old != "" {
+	if old := s.row.Plan.Old; old != "" && !s.row.Plan.Lent {
 		if err := s.setState(tx, old, apikey.Previous); err != nil {
 			return err
 		}
