@@ -56,10 +56,26 @@ type reader struct {
 	problems   []*Problem
 	warnings   []Warning
 	more       int
+	known      map[reflect.Type][]field // by fieldsOf
+	filled     map[reflect.Type]bool    // whether prefill has anything to do
+	defaults   map[string]reflect.Value // by type and text
+}
+
+// fieldsOf is the function of that name, with a memory.
+func (r *reader) fieldsOf(t reflect.Type) []field {
+	fs, ok := r.known[t]
+	if !ok {
+		fs = fieldsOf(t)
+		r.known[t] = fs
+	}
+	return fs
 }
 
 func newReader() *reader {
-	return &reader{places: map[string]position{}, open: map[string]bool{}, anchors: map[string]ast.Node{}}
+	return &reader{
+		places: map[string]position{}, open: map[string]bool{}, anchors: map[string]ast.Node{},
+		known: map[reflect.Type][]field{}, filled: map[reflect.Type]bool{}, defaults: map[string]reflect.Value{},
+	}
 }
 
 func (r *reader) report(p *Problem) {
@@ -336,7 +352,7 @@ func (r *reader) value(n ast.Node, v reflect.Value, a at) {
 	case v.Kind() == reflect.Pointer:
 		if v.IsNil() {
 			v.Set(reflect.New(v.Type().Elem()))
-			prefill(v)
+			r.prefill(v)
 		}
 		r.value(n, v.Elem(), a)
 		return
@@ -346,7 +362,7 @@ func (r *reader) value(n ast.Node, v reflect.Value, a at) {
 	}
 	switch v.Kind() {
 	case reflect.Struct:
-		if f, ok := soleField(v.Type()); ok && r.isShort(n) {
+		if f, ok := soleField(r.fieldsOf(v.Type())); ok && r.isShort(n) {
 			r.field(n, f, v.FieldByIndex(f.index), at{a.path + "." + f.name, a.what}, lastName(a))
 			return
 		}
@@ -355,7 +371,7 @@ func (r *reader) value(n ast.Node, v reflect.Value, a at) {
 		r.items(n, a, false, func(nodes []ast.Node) {
 			list := reflect.MakeSlice(v.Type(), len(nodes), len(nodes))
 			for i, x := range nodes {
-				prefill(list.Index(i))
+				r.prefill(list.Index(i))
 				r.value(x, list.Index(i), a.item(i))
 			}
 			v.Set(list)
@@ -365,7 +381,7 @@ func (r *reader) value(n ast.Node, v reflect.Value, a at) {
 			m := reflect.MakeMapWithSize(v.Type(), len(es))
 			for _, e := range es {
 				x := reflect.New(v.Type().Elem()).Elem()
-				prefill(x)
+				r.prefill(x)
 				r.places[a.key(e.name).path] = r.where(e.key)
 				r.value(e.val, x, a.key(e.name))
 				m.SetMapIndex(reflect.ValueOf(e.name).Convert(v.Type().Key()), x)
@@ -389,7 +405,7 @@ func (r *reader) structure(n ast.Node, v reflect.Value, a at, skip map[string]bo
 
 // fields reads entries into the fields of v. Names in skip were read by the caller.
 func (r *reader) fields(n ast.Node, es []entry, v reflect.Value, a at, skip map[string]bool) {
-	fs := fieldsOf(v.Type())
+	fs := r.fieldsOf(v.Type())
 	given := map[string]bool{}
 	for _, e := range es {
 		if skip[e.name] {
@@ -417,8 +433,8 @@ func (r *reader) fields(n ast.Node, es []entry, v reflect.Value, a at, skip map[
 
 // soleField gives the field that may stand alone in place of the whole struct: the only required one. So a command may be written as its
 // line, and a request as its address.
-func soleField(t reflect.Type) (sole field, ok bool) {
-	for _, f := range fieldsOf(t) {
+func soleField(fields []field) (sole field, ok bool) {
+	for _, f := range fields {
 		if f.required {
 			if ok {
 				return field{}, false
@@ -562,32 +578,41 @@ func wanted(v reflect.Value) string {
 	return "a text"
 }
 
-// prefill gives a struct, and those inside it, the defaults of its tags.
-func prefill(v reflect.Value) {
+// prefill gives a struct, and those inside it, the defaults of its tags. It reports whether there were any.
+func (r *reader) prefill(v reflect.Value) bool {
 	if v.Kind() == reflect.Pointer && !v.IsNil() {
 		v = v.Elem()
 	}
-	if v.Kind() != reflect.Struct {
-		return
+	if v.Kind() != reflect.Struct || !v.CanAddr() {
+		return false
 	}
-	if v.CanAddr() {
-		if _, ok := v.Addr().Interface().(encoding.TextUnmarshaler); ok {
-			return
-		}
-		if _, ok := v.Addr().Interface().(special); ok {
-			return
+	if any, known := r.filled[v.Type()]; known && !any {
+		return false
+	}
+	filled := false
+	switch v.Addr().Interface().(type) {
+	case encoding.TextUnmarshaler, *Batch, *Location:
+	default:
+		for _, f := range r.fieldsOf(v.Type()) {
+			fv := v.FieldByIndex(f.index)
+			if f.def == "" {
+				filled = r.prefill(fv) || filled
+				continue
+			}
+			filled = true
+			id := f.typ.String() + " " + f.def
+			def, known := r.defaults[id]
+			if !known {
+				def = reflect.New(f.typ).Elem()
+				// A default that cannot be read stays zero; a test reads them all.
+				if file, err := parser.ParseBytes([]byte(f.def), 0); err == nil && len(file.Docs) > 0 {
+					newReader().value(file.Docs[0].Body, def, at{path: "." + f.name})
+				}
+				r.defaults[id] = def
+			}
+			fv.Set(def)
 		}
 	}
-	for _, f := range fieldsOf(v.Type()) {
-		fv := v.FieldByIndex(f.index)
-		if f.def == "" {
-			prefill(fv)
-			continue
-		}
-		file, err := parser.ParseBytes([]byte(f.def), 0)
-		if err != nil || len(file.Docs) == 0 {
-			continue // a test reads every default
-		}
-		newReader().value(file.Docs[0].Body, fv, at{path: "." + f.name})
-	}
+	r.filled[v.Type()] = filled
+	return filled
 }

@@ -28,6 +28,9 @@ const (
 	maxFile     = 1 << 20
 	maxFiles    = 64
 	maxBrackets = 100 // open at once, before the parser sees them
+	// The parser's time grows with the square of the entries side by side: 5,000 take it half a second.
+	maxLines    = 50_000
+	maxSiblings = 5_000
 )
 
 // Options are the surroundings of Load. The zero value is the real ones.
@@ -298,8 +301,8 @@ func (c collector) Visit(n ast.Node) ast.Visitor {
 
 // look finds, line by line, what the parser would explain badly or should not see. It reports false when the text cannot be parsed.
 func look(text string, report func(line, column int, hint, format string, args ...any)) bool {
-	sound, open := true, 0
-	number := 0
+	sound, open, number := true, 0, 0
+	var beside [4*maxDepth*4 + 1]int // lines by indentation since one with less
 	for line := range strings.Lines(text) {
 		number++
 		line = strings.TrimRight(line, "\r\n")
@@ -312,7 +315,7 @@ func look(text string, report func(line, column int, hint, format string, args .
 			report(number, i+1, "save the file as UTF-8 text", "a character stands here that is no text")
 			sound = false
 		}
-		if at := keyLike.FindStringIndex(line); at != nil {
+		if at := keyIn(line); at != nil {
 			report(number, at[0]+1, "put the value into an environment variable or a file of mode 0600, name that, and replace the key: it has been in a file", "something that looks like a key stands here")
 		}
 		open += strings.Count(line, "[") + strings.Count(line, "{") - strings.Count(line, "]") - strings.Count(line, "}")
@@ -323,8 +326,17 @@ func look(text string, report func(line, column int, hint, format string, args .
 			}
 			markers++
 		}
-		if open > maxBrackets || markers > maxDepth || len(indent) > 4*maxDepth*4 || strings.Count(line, "- - ") > maxDepth || strings.Count(line, "? ? ") > maxDepth {
+		if open > maxBrackets || markers > maxDepth || len(indent) >= len(beside) || strings.Count(line, "- - ") > maxDepth || strings.Count(line, "? ? ") > maxDepth {
 			report(number, 1, "", "it is nested too deeply")
+			return false
+		}
+		if len(indent) == len(line) {
+			continue
+		}
+		beside[len(indent)]++
+		clear(beside[len(indent)+1:])
+		if beside[len(indent)] > maxSiblings || number > maxLines {
+			report(number, 1, "split the file, and name the parts under include", "it has too many lines: more than %d, or %d side by side", maxLines, maxSiblings)
 			return false
 		}
 	}
@@ -360,7 +372,7 @@ func syntax(err error) (line, column int, message string) {
 // assemble reads all documents into one Config.
 func (l *loader) assemble(dir string) *Config {
 	c := &Config{Dir: dir, kinds: l.kinds, Classes: map[string]*Class{}, Keys: map[apikey.Name]*Key{}, Locations: map[string]*Location{}}
-	prefill(reflect.ValueOf(c).Elem())
+	l.prefill(reflect.ValueOf(c).Elem())
 	for _, class := range apikey.Classes() {
 		c.Classes[class.Name] = classOf(class)
 	}
@@ -442,7 +454,7 @@ func (l *loader) section(e entry, f field, v reflect.Value, given map[string]pos
 				b := a.item(v.Len()) // counted over all files
 				b.what = "an entry of " + quote(f.name)
 				item := reflect.New(v.Type().Elem())
-				prefill(item)
+				l.prefill(item)
 				l.value(x, item.Elem(), b)
 				v.Set(reflect.Append(v, item.Elem()))
 			}

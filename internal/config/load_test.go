@@ -124,7 +124,7 @@ func TestShowRoundTrip(t *testing.T) {
 	if diff := cmp.Diff(first, second, cmpopts.IgnoreUnexported(Config{}), cmpopts.EquateEmpty(), cmp.Comparer(func(a, b *time.Location) bool { return a.String() == b.String() })); diff != "" {
 		t.Errorf("%s\n%s", diff, shown)
 	}
-	if k := first.Keys["prod-primary"]; k.HealthWait != 0 || k.Windows != nil && len(k.Windows) > 0 || k.Waves[2].Production {
+	if k := first.Keys["prod-primary"]; k.HealthWait != 0 || len(k.Windows) > 0 || k.Waves[2].Production {
 		t.Errorf("overrides were lost: %+v", k)
 	}
 }
@@ -439,7 +439,7 @@ func TestTags(t *testing.T) {
 			}
 			if f.def != "" {
 				v := reflect.New(typ).Elem()
-				prefill(v)
+				newReader().prefill(v)
 				zero := f.def == "false" || f.def == "0"
 				if v.FieldByIndex(f.index).IsZero() != zero {
 					t.Errorf("%s.%s: the default %q cannot be read", typ, f.name, f.def)
@@ -456,6 +456,30 @@ func TestTags(t *testing.T) {
 	}
 	if len(seen) < 15 {
 		t.Errorf("only %d types", len(seen))
+	}
+}
+
+// Texts that would keep the parser busy for minutes never reach it.
+func TestCostlyTexts(t *testing.T) {
+	for name, text := range map[string]string{
+		"lines":    strings.Repeat("#\n", maxLines+1) + "organization: zen\n",
+		"siblings": strings.Repeat("a:\n", maxSiblings+1),
+		"items":    "organization: zen\nkeys:\n" + strings.Repeat("  - x\n", maxSiblings+1),
+		"indent":   strings.Repeat(" ", 600) + "a: b\n",
+		"brackets": "a: " + strings.Repeat("{b: ", 200),
+		"size":     strings.Repeat("x", maxFile+1),
+	} {
+		_, _, err := load(t, text)
+		if all, ok := errors.AsType[*Errors](err); !ok || len(all.Problems) != 1 {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	// An alias may stand for much, but not without end.
+	wave := "{ name: w, locations: [" + strings.Repeat("x, ", 1000) + "x] }"
+	text := "organization: zen\nkeys:\n  a: { class: staging, owner: x, waves: [&w " + wave + strings.Repeat(", *w", 200) + "] }\n"
+	_, _, err := load(t, text)
+	if err == nil || !strings.Contains(err.Error(), "more than 100000 entries, aliases counted") {
+		t.Errorf("%.300v", err)
 	}
 }
 

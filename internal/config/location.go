@@ -54,7 +54,7 @@ func (l *list[T]) decode(r *reader, n ast.Node, a at) {
 			var v T
 			b := a.item(i)
 			b.what = lastName(a) + " of " + what
-			prefill(reflect.ValueOf(&v))
+			r.prefill(reflect.ValueOf(&v))
 			r.value(x, reflect.ValueOf(&v).Elem(), b)
 			*l = append(*l, v)
 		}
@@ -96,15 +96,15 @@ func (l *Location) decode(r *reader, n ast.Node, a at) {
 // read fills in l from the entries, dividing them between the kind's own fields and the common ones.
 func (l *Location) read(r *reader, n ast.Node, es []entry, kind location.Kind, a at) {
 	var c common
-	prefill(reflect.ValueOf(&c).Elem())
+	r.prefill(reflect.ValueOf(&c).Elem())
 	fields := reflect.ValueOf(kind.Config())
-	prefill(fields.Elem())
+	r.prefill(fields.Elem())
 	own := map[string]bool{}
-	for _, f := range fieldsOf(fields.Elem().Type()) {
+	for _, f := range r.fieldsOf(fields.Elem().Type()) {
 		own[f.name] = true
 	}
 	shared := map[string]bool{}
-	for _, f := range fieldsOf(reflect.TypeFor[common]()) {
+	for _, f := range r.fieldsOf(reflect.TypeFor[common]()) {
 		shared[f.name] = true
 	}
 	var ours, theirs []entry

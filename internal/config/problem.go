@@ -77,8 +77,25 @@ var (
 	word = regexp.MustCompile(`[A-Za-z0-9+/_=-]{20,}`)
 )
 
+// keyIn is keyLike.FindStringIndex, for the many lines that hold nothing of the sort.
+func keyIn(line string) []int {
+	for rest := line; ; {
+		i := strings.IndexByte(rest, '-')
+		if i < 0 {
+			return nil
+		}
+		if i >= 2 && strings.EqualFold(rest[i-2:i], "sk") {
+			return keyLike.FindStringIndex(line)
+		}
+		rest = rest[i+1:]
+	}
+}
+
 // mayBeValue reports whether s should not be shown, since people paste values in the wrong places.
 func mayBeValue(s string) bool {
+	if len(s) < 20 {
+		return false
+	}
 	if keyLike.MatchString(s) {
 		return true
 	}

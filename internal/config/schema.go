@@ -171,7 +171,7 @@ func (s *schemer) of(t reflect.Type) *jsonschema.Schema {
 		if _, known := s.defs[name]; !known {
 			s.defs[name] = nil // against a type that holds itself
 			whole := s.object(t)
-			if f, ok := soleField(t); ok {
+			if f, ok := soleField(fieldsOf(t)); ok {
 				short := s.of(f.typ)
 				if isLine(f) {
 					short = Argv{}.schema()
@@ -271,7 +271,7 @@ func form(t reflect.Type) string {
 	case reflect.Pointer:
 		return form(t.Elem())
 	case reflect.Struct:
-		if f, ok := soleField(t); ok {
+		if f, ok := soleField(fieldsOf(t)); ok {
 			return "`" + f.name + "` alone, or fields"
 		}
 		return "fields"

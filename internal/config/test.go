@@ -54,7 +54,7 @@ func RunTest(ctx context.Context, raw json.RawMessage, dir string, v secret.Valu
 	}
 	r := newReader()
 	t := &Test{}
-	prefill(reflect.ValueOf(t))
+	r.prefill(reflect.ValueOf(t))
 	r.value(file.Docs[0].Body, reflect.ValueOf(t).Elem(), at{".test", "the test"})
 	if len(r.problems) == 0 {
 		t.judge(r, ".test", "key "+quote(string(s.Key)))
@@ -104,10 +104,10 @@ func (t *Test) request(ctx context.Context, v secret.Value) error {
 		req.Auth = httpx.Header(t.HTTP.Header, v)
 	}
 	reply, err := client.Do(ctx, req)
-	switch {
-	case reply.Status == t.HTTP.Expect:
+	if reply.Status == t.HTTP.Expect {
 		return nil
-	case reply.Status == 0:
+	}
+	if reply.Status == 0 {
 		return fault.In(err, "run test")
 	}
 	kind := fault.Invalid
