@@ -418,6 +418,7 @@ func (r *reader) fields(n ast.Node, es []entry, v reflect.Value, a at, skip map[
 				names = append(names, f.name)
 			}
 			r.bad(e.key, meant(e.name, names, "allowed here: "), "unknown field %s in %s", quote(e.name), a.what)
+			given[nearest(e.name, names)] = true // it is not missing as well
 			continue
 		}
 		given[e.name] = true

@@ -53,12 +53,16 @@ func (e *Errors) Error() string {
 		b.WriteString(p.Error())
 		b.WriteByte('\n')
 	}
+	return b.String() + e.Count()
+}
+
+// Count gives the number of problems in words.
+func (e *Errors) Count() string {
 	n := len(e.Problems) + e.More
-	fmt.Fprintf(&b, "%d error", n)
-	if n != 1 {
-		b.WriteByte('s')
+	if n == 1 {
+		return "1 error"
 	}
-	return b.String()
+	return fmt.Sprintf("%d errors", n)
 }
 
 // Unwrap gives the kind first, then the problems.
