@@ -308,7 +308,7 @@ func (j *judge) place(k Key, p Place) {
 	case !decided || p.holds(wanted.Digest):
 		return
 	}
-	held := "an unknown key (" + string(p.print().Short()) + ")"
+	held := fmt.Sprintf("an unknown key (%s)", p.print().Short())
 	severity := High
 	if v, ok := j.prints[p.print()]; ok {
 		held = fmt.Sprintf("%s, the %s version of %s,", v.Fingerprint().Short(), v.State, v.Key)
@@ -327,14 +327,13 @@ func changed(p Place) string {
 	return ", changed " + p.Changed.UTC().Format("2006-01-02 15:04")
 }
 
-// signature tells when a person's word is about another version than the one that is wanted, or older than the wanted one.
+// signature tells when a person's word is about another version than the one that is wanted.
 func (j *judge) signature(k Key, p Place, wanted apikey.Version, decided bool) {
 	if !decided {
 		return
 	}
 	sign := fmt.Sprintf("change it by hand, then: keywright location sign %s", p.Name)
-	old := wanted.State == apikey.Current && !wanted.Activated.IsZero() && p.SignedAt.Before(wanted.Added)
-	if p.SignedFor == wanted.Fingerprint() && !old {
+	if p.SignedFor == wanted.Fingerprint() {
 		return
 	}
 	text := fmt.Sprintf("nobody signed that %s holds %s", p.Name, wanted.Fingerprint().Short())
