@@ -75,7 +75,8 @@ func (h *hand) obtain(ctx context.Context, from Source, looks []look) (secret.Va
 	case from.Location != nil:
 		v, err := from.Location.Read(ctx)
 		if err == nil {
-			h.check(CheckPlaces, OK, "read from "+from.Location.Name())
+			h.from = from.Location.Name()
+			h.check(CheckPlaces, OK, "read from "+h.from)
 		}
 		return v, err
 	}
@@ -108,7 +109,8 @@ func (h *hand) obtain(ctx context.Context, from Source, looks []look) (secret.Va
 	}
 	v, err := source.Read(ctx)
 	if err == nil {
-		h.check(CheckPlaces, OK, "read from "+source.Name())
+		h.from = source.Name()
+		h.check(CheckPlaces, OK, "read from "+h.from)
 	}
 	return v, err
 }
@@ -176,7 +178,7 @@ func (h *hand) promote(ctx context.Context, id apikey.VersionID) error {
 }
 
 // deployed notes that the places of the slot are meant to hold the version, and what they hold. A place that is meant to hold the version of
-// another key, or that a rotation decided about, keeps its mark.
+// another key, or one that is still in play, keeps its mark.
 func (h *hand) deployed(ctx context.Context, looks []look, v apikey.Version) error {
 	now := h.now()
 	err := h.Store.Update(ctx, func(tx *store.Tx) error {
@@ -186,7 +188,11 @@ func (h *hand) deployed(ctx context.Context, looks []look, v apikey.Version) err
 		}
 		for _, l := range looks {
 			name := l.place.Name()
-			if !slices.ContainsFunc(meant, func(d store.Desired) bool { return d.Location == name }) {
+			taken, err := marked(tx, meant, name, h.slot.Key)
+			if err != nil {
+				return err
+			}
+			if !taken {
 				if err := tx.SetDesired(store.Desired{Location: name, Key: h.slot.Key, Version: v.ID, At: now}); err != nil {
 					return err
 				}
@@ -223,6 +229,16 @@ func (h *hand) deployed(ctx context.Context, looks []look, v apikey.Version) err
 		}
 	}
 	return nil
+}
+
+// marked reports whether it is decided what the place is meant to hold.
+func marked(tx *store.Tx, meant []store.Desired, place string, key apikey.Name) (bool, error) {
+	n := slices.IndexFunc(meant, func(d store.Desired) bool { return d.Location == place })
+	if n < 0 || meant[n].Key != key {
+		return n >= 0, nil
+	}
+	v, err := tx.Version(meant[n].Version)
+	return v.State == apikey.Current || v.State == apikey.Pending || v.State == apikey.Previous, err
 }
 
 func fingerprintOf(h location.Holding) apikey.Fingerprint {

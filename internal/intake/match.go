@@ -210,7 +210,7 @@ func (h *hand) rematch(ctx context.Context, v apikey.Version) (string, error) {
 		return CheckSealed, err
 	}
 	defer value.Destroy()
-	h.value, h.adopting = value, v.State != apikey.Spare
+	h.value, h.adopting, h.accepted = value, v.State != apikey.Spare, true
 	if !value.Digest().Same(v.Digest) {
 		return CheckSealed, fault.Newf(fault.Corrupt, "open version %s: custody has another value", v.ID)
 	}
@@ -285,15 +285,15 @@ func (h *hand) update(ctx context.Context, old apikey.Version) error {
 	})
 }
 
-// unused says why the value may be in use somewhere, or is empty. What cannot be known is said too: a value that serves somebody is
+// unused says why the value may be in use somewhere; with an empty why, fresh says up to when that is known. What cannot be known is said too: a value that serves somebody is
 // never set inactive for a proof.
-func (h *hand) unused(ctx context.Context) string {
+func (h *hand) unused(ctx context.Context) (why, fresh string) {
 	if l := h.heldBy(ctx); l != "" {
-		return l + " holds it"
+		return l + " holds it", ""
 	}
 	reporter, ok := h.Provider.(provider.UsageReporter)
 	if !ok {
-		return "its usage cannot be read"
+		return "its usage cannot be read", ""
 	}
 	to := h.now()
 	from := to.Add(-lookBack)
@@ -302,14 +302,17 @@ func (h *hand) unused(ctx context.Context) string {
 	}
 	u, err := reporter.Usage(ctx, provider.UsageQuery{IDs: []string{h.entry.ID}, From: from, To: to})
 	if err != nil {
-		return "its usage cannot be read: " + err.Error()
+		return "its usage cannot be read: " + err.Error(), ""
 	}
 	for _, b := range u.Seen[h.entry.ID] {
 		if b.Count > 0 {
-			return fmt.Sprintf("%d %s are reported since %s", b.Count, u.Counts, b.From.UTC().Format("2006-01-02 15:04"))
+			return fmt.Sprintf("%d %s are reported since %s", b.Count, u.Counts, b.From.UTC().Format("2006-01-02 15:04")), ""
 		}
 	}
-	return ""
+	if fresh = "up to now"; !u.FreshTo.IsZero() {
+		fresh = "up to " + u.FreshTo.UTC().Format("2006-01-02 15:04")
+	}
+	return "", fresh
 }
 
 // lookBack is how far usage of a key that ought to be unused is looked for.

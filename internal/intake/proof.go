@@ -90,7 +90,7 @@ func (a act) event(t event.Type, text string) event.Event {
 		Fields: map[string]string{"provider_id": a.ProviderID, "fingerprint": string(a.Print)}}
 }
 
-var errTaken = errors.New("another process went on with it")
+var errTaken = fault.New(fault.Conflict, "another process went on with it", fault.Hint("hand the key in again"))
 
 // begin writes the act down and keeps showing that its owner lives, until stop. The context ends when another process took the act over.
 func (i *Intake) begin(ctx context.Context, a act) (alive context.Context, stop func(), err error) {
@@ -146,6 +146,13 @@ func (i *Intake) settle(ctx context.Context, a act, t event.Type, text string, m
 	})
 }
 
+// abandon settles an act that changed nothing. What cannot be settled now is left to Recover, which finds the key active.
+func (i *Intake) abandon(ctx context.Context, a act, why error) {
+	if err := i.settle(context.WithoutCancel(ctx), a, event.EffectFailed, why.Error(), nil); err != nil {
+		i.log().Error("intake not settled", "key", string(a.Key), "provider_id", a.ProviderID, "error", err)
+	}
+}
+
 // errCrashed marks what Intake.Fault asked for.
 var errCrashed = errors.New("the process ended")
 
@@ -168,7 +175,7 @@ func (h *hand) bind(ctx context.Context) error {
 		return nil
 	}
 	setter, ok := h.Provider.(provider.StatusSetter)
-	skipped := ""
+	var skipped, fresh string
 	switch {
 	case !ok:
 		skipped = "there is no admin key that can set it inactive"
@@ -177,13 +184,13 @@ func (h *hand) bind(ctx context.Context) error {
 	case h.o.SkipBinding:
 		skipped = "not wanted"
 	default:
-		skipped = h.unused(ctx)
+		skipped, fresh = h.unused(ctx)
 	}
 	if skipped != "" {
 		h.check(CheckBinding, Warn, "hint only, not proved: "+skipped)
 		return nil
 	}
-	h.check(CheckUnused, OK, "no usage is reported and no place of the key holds it")
+	h.check(CheckUnused, OK, "no usage is reported "+fresh+", and no readable place of the key holds it")
 	a := act{Owner: identifier("a_"), At: h.now(), Kind: proving, Key: h.slot.Key, ProviderID: h.entry.ID, Digest: h.value.Digest(), Print: h.value.Fingerprint(), Actor: h.o.Actor, Holder: h.holder}
 	if err := h.test(ctx, setter, a); err != nil {
 		return err
@@ -206,10 +213,15 @@ func (h *hand) test(ctx context.Context, setter provider.StatusSetter, a act) er
 	}
 	h.check(CheckBinding, Doing, "setting "+a.ProviderID+" inactive")
 	_, err = setter.SetStatus(alive, a.ProviderID, provider.Inactive)
+	if perr := h.point(actInactive); perr != nil {
+		return perr
+	}
+	if err != nil && !maybeApplied(err) {
+		stop()
+		h.abandon(ctx, a, err)
+		return err
+	}
 	if err == nil || fault.Is(err, fault.Indeterminate) {
-		if err := h.point(actInactive); err != nil {
-			return err
-		}
 		h.check(CheckBinding, Doing, "waiting until the value is refused")
 		err = h.awaitRefused(alive, h.value, a.ProviderID)
 		if perr := h.point(actRefused); perr != nil {
@@ -243,7 +255,20 @@ func (h *hand) test(ctx context.Context, setter provider.StatusSetter, a act) er
 	if serr := h.settle(back, a, t, text, nil); err == nil {
 		err = serr
 	}
+	if err != nil && fault.HintOf(err) == "" {
+		err = fault.In(err, "prove id", fault.Hint("the key is active as before; hand it in again later"))
+	}
 	return err
+}
+
+// maybeApplied reports whether a change of status that ended with err may be in force. A server that answers with an error of its own may have
+// applied it before.
+func maybeApplied(err error) bool {
+	switch fault.KindOf(err) {
+	case fault.Forbidden, fault.NotFound, fault.Invalid, fault.Unauthenticated, fault.RateLimited, fault.Unsupported:
+		return false
+	}
+	return true
 }
 
 // restore sets a key active, again and again while the provider cannot be reached.

@@ -167,7 +167,7 @@ func (h *hand) takeOut(ctx context.Context, setter provider.StatusSetter, v apik
 	// Look again: a rotation may have taken it meanwhile.
 	if _, err := h.retirable(ctx, v.ID); err != nil {
 		stop()
-		_ = h.settle(context.WithoutCancel(ctx), a, event.EffectFailed, err.Error(), nil)
+		h.abandon(ctx, a, err)
 		return err
 	}
 	if err := h.point(actIntended); err != nil {
@@ -175,11 +175,11 @@ func (h *hand) takeOut(ctx context.Context, setter provider.StatusSetter, v apik
 	}
 	h.check(CheckRetired, Doing, "setting "+v.ProviderID+" inactive")
 	_, err = setter.SetStatus(alive, v.ProviderID, provider.Inactive)
-	sent := err == nil || fault.Is(err, fault.Indeterminate) || fault.Is(err, fault.Canceled)
+	sent := err == nil || maybeApplied(err)
+	if perr := h.point(actInactive); perr != nil {
+		return perr
+	}
 	if err == nil || fault.Is(err, fault.Indeterminate) {
-		if err := h.point(actInactive); err != nil {
-			return err
-		}
 		h.check(CheckRetired, Doing, "waiting until the value is refused")
 		err = h.awaitRefused(alive, h.value, v.ProviderID)
 		if perr := h.point(actRefused); perr != nil {
@@ -196,10 +196,11 @@ func (h *hand) takeOut(ctx context.Context, setter provider.StatusSetter, v apik
 	return h.undo(back, setter, v, a, sent, err)
 }
 
-// undo takes a retirement back that did not come to its end. The key of a compromised version stays as it is.
+// undo takes a retirement back that did not come to its end. A compromised version stays out where its id is proved; where it is not, the
+// key that was set inactive may be somebody else's.
 func (h *hand) undo(ctx context.Context, setter provider.StatusSetter, v apikey.Version, a act, sent bool, cause error) error {
 	text := cause.Error()
-	if sent && !v.Compromised {
+	if sent && !(v.Compromised && v.Binding == apikey.BindingProved) {
 		if err := h.restore(ctx, setter, v.ProviderID); err != nil {
 			if crashed(err) {
 				return err
