@@ -80,7 +80,7 @@ func (e errSilent) Error() string { return e.kind.String() }
 
 func silent(kind fault.Kind) error { return fault.Wrap(kind, errSilent{kind}, "see above") }
 
-// explain prints an error as one line, and its hint as another.
+// explain prints an error as one line, and its hint as another. Of a configuration every problem stands on a line of its own, where it is.
 func (c *console) explain(err error) {
 	if err == nil {
 		return
@@ -88,7 +88,14 @@ func (c *console) explain(err error) {
 	if _, ok := errors.AsType[errSilent](err); ok {
 		return
 	}
-	fmt.Fprintf(c.err, "keywright: %s\n", audit.Clean(err.Error()))
+	text := err.Error()
+	if several, ok := errors.AsType[*config.Errors](err); ok {
+		for _, p := range several.Problems {
+			fmt.Fprintln(c.err, audit.Clean(p.Error()))
+		}
+		text = several.Count()
+	}
+	fmt.Fprintf(c.err, "keywright: %s\n", audit.Clean(text))
 	if hint := fault.HintOf(err); hint != "" {
 		fmt.Fprintf(c.err, "hint: %s\n", audit.Clean(hint))
 	}
