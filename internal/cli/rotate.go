@@ -231,10 +231,16 @@ func (c *console) contacts(a *app.App) {
 	c.printf("  contact    %-12s %s\n", "provider", "the Console, or https://support.claude.com")
 }
 
-// await drives a rotation without a screen, for scripts, and prints how it ended.
+// await drives a rotation without a screen, for scripts, until it ends or wants a person, and prints how it stands.
 func (c *console) await(ctx context.Context, a *app.App, id string) error {
-	err := a.Runner.Follow(ctx, id, func(rotation.Row) {})
-	if err != nil {
+	stands, stop := context.WithCancel(ctx)
+	defer stop()
+	err := a.Runner.Follow(stands, id, func(r rotation.Row) {
+		if r.Status == rotation.Paused || r.Status == rotation.Waiting {
+			stop()
+		}
+	})
+	if err != nil && (stands.Err() == nil || ctx.Err() != nil) {
 		return err
 	}
 	v, err := a.Rotation(ctx, id)

@@ -210,7 +210,12 @@ func (c *console) rotationFollow() *cobra.Command {
 	return &cobra.Command{
 		Use: "follow [ID|KEY]", Short: "follow a rotation live, and drive it if nobody else does", Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.withRotation(cmd.Context(), args, func(a *app.App, id string) error { return c.follow(cmd.Context(), a, id) })
+			return c.withRotation(cmd.Context(), args, func(a *app.App, id string) error {
+				if c.json {
+					return c.await(cmd.Context(), a, id)
+				}
+				return c.follow(cmd.Context(), a, id)
+			})
 		},
 	}
 }
