@@ -9,7 +9,8 @@ import (
 
 // Dirs are Keywright's own directories, where the configuration names no others.
 type Dirs struct {
-	// Config holds the user's keywright.yaml and the master key: $XDG_CONFIG_HOME/keywright, as root /etc/keywright.
+	// Config holds the user's keywright.yaml and the master key: $KEYWRIGHT_CONFIG_DIR, else $XDG_CONFIG_HOME/keywright, as root
+	// /etc/keywright.
 	Config string
 	// State holds a directory per organization: $XDG_STATE_HOME/keywright, as root /var/lib/keywright.
 	State string
@@ -25,6 +26,14 @@ func UserDir() (string, error) {
 }
 
 func dirsOf(uid int, getenv func(string) string) (Dirs, error) {
+	d, err := ordinary(uid, getenv)
+	if named := getenv("KEYWRIGHT_CONFIG_DIR"); filepath.IsAbs(named) {
+		d.Config = named
+	}
+	return d, err
+}
+
+func ordinary(uid int, getenv func(string) string) (Dirs, error) {
 	if uid == 0 {
 		return Dirs{Config: "/etc/keywright", State: "/var/lib/keywright"}, nil
 	}

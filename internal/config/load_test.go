@@ -359,7 +359,9 @@ func TestDirs(t *testing.T) {
 		conf, state string
 	}{
 		{0, map[string]string{"HOME": "/root", "XDG_CONFIG_HOME": "/x"}, "/etc/keywright", "/var/lib/keywright"},
+		{0, map[string]string{"KEYWRIGHT_CONFIG_DIR": "/own"}, "/own", "/var/lib/keywright"},
 		{7, map[string]string{"HOME": "/h"}, "/h/.config/keywright", "/h/.local/state/keywright"},
+		{7, map[string]string{"HOME": "/h", "KEYWRIGHT_CONFIG_DIR": "relative"}, "/h/.config/keywright", "/h/.local/state/keywright"},
 		{7, map[string]string{"HOME": "/h", "XDG_CONFIG_HOME": "/c", "XDG_STATE_HOME": "relative"}, "/c/keywright", "/h/.local/state/keywright"},
 	} {
 		d, err := dirsOf(c.uid, env(c.env))
