@@ -104,7 +104,7 @@ func (a Application) Run(ctx context.Context, in io.Reader, out io.Writer) error
 	}
 	w := &working{
 		out: json.NewEncoder(out), fingerprint: string(key.Fingerprint()),
-		client: anthropic.NewClient(option.WithoutEnvironmentDefaults(), option.WithBaseURL(a.URL), option.WithAPIKey(key.RevealString()), option.WithMaxRetries(0),
+		client: anthropic.NewClient(option.WithoutEnvironmentDefaults(), option.WithBaseURL(a.URL), option.WithAPIKey(key.RevealString()), option.WithMaxRetries(0), option.WithHeader("User-Agent", userAgent),
 			option.WithHTTPClient(&http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16, IdleConnTimeout: 20 * time.Second}})),
 	}
 	if _, err := w.client.Models.Get(ctx, model, anthropic.ModelGetParams{}); err != nil {
@@ -169,6 +169,7 @@ const (
 	region    = "us-east-1"
 	accessKey = "demo"
 	model     = "claude-haiku-5-5"
+	userAgent = "keywright-demo-application"
 )
 
 // working is the application at work.

@@ -1,6 +1,8 @@
 package demo
 
 import (
+	"time"
+
 	"github.com/keywright/keywright/internal/apikey"
 	"github.com/keywright/keywright/internal/fault"
 	"github.com/keywright/keywright/internal/secret"
@@ -20,20 +22,26 @@ type Slot struct {
 	Old, New secret.Value
 }
 
+// age is how long ago the deployed keys were made.
+const age = 83 * 24 * time.Hour
+
 // NewCast makes the keys at a new simulator. With the same seed it makes the same values as any other process, so a test knows what to look for.
 func NewCast(sim *simulator.Simulator) (*Cast, error) {
 	c := &Cast{Organization: sim.Organization(), Workspace: sim.AddWorkspace("Production").ID, Primary: Slot{Name: "prod-primary"}, Secondary: Slot{Name: "prod-secondary"}}
+	create := func(s *Slot) (secret.Value, error) {
+		_, value, err := sim.CreateKey(simulator.CreateKey{Name: apikey.ConsoleName("demo", apikey.Name(s.Name), sim.Now()), Workspace: c.Workspace})
+		return secret.New([]byte(value)), fault.Wrap(fault.Unknown, err, "make keys")
+	}
 	for _, s := range []*Slot{&c.Primary, &c.Secondary} {
-		for _, v := range []*secret.Value{&s.Old, &s.New} {
-			name := apikey.ConsoleName("demo", apikey.Name(s.Name), sim.Now())
-			if v == &s.Old {
-				name = apikey.ConsoleName("demo", apikey.Name(s.Name), sim.Now().AddDate(0, 0, -83))
-			}
-			_, value, err := sim.CreateKey(simulator.CreateKey{Name: name, Workspace: c.Workspace})
-			if err != nil {
-				return nil, fault.Wrap(fault.Unknown, err, "make keys")
-			}
-			*v = secret.New([]byte(value))
+		var err error
+		sim.Advance(-age)
+		s.Old, err = create(s)
+		sim.Advance(age)
+		if err == nil {
+			s.New, err = create(s)
+		}
+		if err != nil {
+			return nil, err
 		}
 	}
 	c.Admin = secret.New([]byte(sim.AdminKey()))

@@ -42,6 +42,7 @@ type demo struct {
 	*screen
 	Options
 	dir     string
+	sim     *simulator.Simulator
 	cast    *Cast
 	url     string // of the simulated provider
 	moto    string // address of Moto, or empty
@@ -72,6 +73,9 @@ func Run(ctx context.Context, o Options) (err error) {
 	defer func() {
 		d.end()
 		if err != nil {
+			for _, text := range d.private {
+				d.say(text)
+			}
 			err = fault.In(cause(within, err), "show demo")
 		}
 	}()
@@ -103,7 +107,7 @@ func (d *demo) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.cast = cast
+	d.sim, d.cast = sim, cast
 	if err := d.serve(ctx, sim); err != nil {
 		return err
 	}
@@ -160,10 +164,10 @@ func (d *demo) deploy(ctx context.Context) error {
 	const variable = "ANTHROPIC_API_KEY"
 	primary, secondary := d.cast.Primary, d.cast.Secondary
 	d.apps = []*deployment{
-		{place: "staging-env", key: primary.Name, where: "env file", app: Application{File: "staging.env", Rate: 3, Workers: 2}},
+		{place: "staging-env", key: primary.Name, where: "env file", app: Application{File: "staging.env", Rate: 2, Workers: 2}},
 		{place: "web-env", key: primary.Name, where: "env file", app: Application{File: "web.env", Rate: 8, Workers: 3}},
 		{place: "agent-aws", key: primary.Name, where: "Secrets Manager (moto)", app: Application{Secret: "demo/anthropic", Endpoint: d.moto, Rate: 5, Workers: 2}},
-		{place: "batch-env", key: secondary.Name, where: "env file", app: Application{File: "batch.env", Rate: 4, Workers: 2}},
+		{place: "batch-env", key: secondary.Name, where: "env file", app: Application{File: "batch.env", Rate: 10, Workers: 3}},
 	}
 	if d.moto == "" {
 		d.apps[2].place, d.apps[2].where, d.apps[2].app = "agent-env", "env file", Application{File: "agent.env", Rate: 5, Workers: 2}
@@ -205,11 +209,16 @@ func (d *demo) application(a Application) *exec.Cmd {
 // environment is all that a child process sees of ours: whatever it keeps for a user is in the demo's directory.
 func (d *demo) environment() []string {
 	in := func(name string) string { return filepath.Join(d.dir, name) }
-	return []string{
-		"PATH=" + os.Getenv("PATH"), "LANG=" + os.Getenv("LANG"), "TZ=" + os.Getenv("TZ"), "NO_COLOR=1",
-		"HOME=" + in("home"), "TMPDIR=" + in("tmp"), "XDG_CONFIG_HOME=" + in("config"), "XDG_STATE_HOME=" + in("state"),
-		"AWS_ACCESS_KEY_ID=" + accessKey, "AWS_SECRET_ACCESS_KEY=" + accessKey, "AWS_EC2_METADATA_DISABLED=true",
+	var env []string
+	for _, name := range []string{"PATH", "LANG", "TZ"} {
+		if value, ok := os.LookupEnv(name); ok {
+			env = append(env, name+"="+value)
+		}
 	}
+	return append(env, "NO_COLOR=1",
+		"HOME="+in("home"), "TMPDIR="+in("tmp"), "KEYWRIGHT_CONFIG_DIR="+in("config"),
+		"AWS_ACCESS_KEY_ID="+accessKey, "AWS_SECRET_ACCESS_KEY="+accessKey, "AWS_EC2_METADATA_DISABLED=true",
+	)
 }
 
 // configure writes keywright.yaml and the admin key that it refers to.
@@ -226,7 +235,7 @@ func (d *demo) configure() error {
 
 func (d *demo) configuration() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "organization: demo\nprovider:\n  url: %s\n  admin_key: file:admin.key\nstate:\n  witness: witness/checkpoints\n", d.url)
+	fmt.Fprintf(&b, "organization: demo\nprovider:\n  url: %s\n  admin_key: file:admin.key\nstate:\n  dir: state\n  witness: witness/checkpoints\n", d.url)
 	key := func(name, class, more string) {
 		fmt.Fprintf(&b, "  %s:\n    class: %s\n    owner: platform@demo.example\n    organization: %s\n    workspace: %s\n%s", name, class, d.cast.Organization, d.cast.Workspace, more)
 	}

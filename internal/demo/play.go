@@ -57,18 +57,13 @@ func (d *demo) introduce() {
 func (d *demo) takeStock(ctx context.Context) error {
 	d.act("1  what is deployed")
 	primary, secondary := d.cast.Primary, d.cast.Secondary
-	for _, c := range []call{
-		{args: []string{"key", "adopt", primary.Name}},
-		{args: []string{"key", "adopt", secondary.Name}},
-		{args: []string{"key", "add", primary.Name, "--spare"}, stdin: primary.New},
-		{args: []string{"key", "add", secondary.Name, "--spare"}, stdin: secondary.New},
-		{args: []string{"status"}, fine: wantsPerson},
-	} {
-		if err := d.keywright(ctx, c); err != nil {
-			return err
-		}
-	}
-	return nil
+	return d.inTurn(ctx,
+		call{args: []string{"key", "adopt", primary.Name}},
+		call{args: []string{"key", "add", primary.Name, "--spare"}, stdin: primary.New},
+		call{args: []string{"key", "adopt", secondary.Name}, known: check},
+		call{args: []string{"key", "add", secondary.Name, "--spare"}, known: check, stdin: secondary.New},
+		call{args: []string{"status"}, fine: wantsPerson},
+	)
 }
 
 // soaking is what a rotation says once every place has the new version.
@@ -78,12 +73,12 @@ const soaking = "soak: "
 func (d *demo) rotateAndCrash(ctx context.Context) (*running, error) {
 	d.act("2  rotate, with kill -9 in the middle of production")
 	name := d.cast.Primary.Name
-	if err := d.keywright(ctx, call{args: []string{"plan", name}}); err != nil {
+	if _, err := d.keywright(ctx, call{args: []string{"plan", name}}); err != nil {
 		return nil, err
 	}
 	web, agent := d.apps[1], d.apps[2]
 	reloading := web.nextRestart()
-	r, err := d.begin(call{args: []string{"rotate", name, "--yes"}, fine: []int{-1}})
+	r, err := d.begin(call{args: []string{"rotate", name, "--yes"}, known: planned(), fine: []int{-1}})
 	if err != nil {
 		return nil, err
 	}
@@ -101,10 +96,11 @@ func (d *demo) rotateAndCrash(ctx context.Context) (*running, error) {
 	d.line(fmt.Sprintf("$ kill -9 %d", r.pid))
 	d.say(fmt.Sprintf("killed between the write to %s and the answer of its reload; %s has the old key. What stands:", web.place, agent.place))
 	d.standing()
-	if err := d.keywright(ctx, call{args: []string{"rotation", "list"}}); err != nil {
+	if _, err := d.keywright(ctx, call{args: []string{"rotation", "list"}}); err != nil {
 		return nil, err
 	}
-	if r, err = d.begin(call{args: []string{"rotation", "follow", name}}); err != nil {
+	before, _ := r.feed.after(0)
+	if r, err = d.begin(call{args: []string{"rotation", "follow", name}, known: printed(before)}); err != nil {
 		return nil, err
 	}
 	if err := r.see(ctx, soaking); err != nil {
@@ -137,7 +133,7 @@ func (d *demo) undoAndReplace(ctx context.Context) (leak, error) {
 	if err := r.wait(ctx); err != nil {
 		return leak{}, err
 	}
-	if err := d.keywright(ctx, call{args: []string{"rollback", name, "--yes", "--note", "error rate up"}}); err != nil {
+	if _, err := d.keywright(ctx, call{args: []string{"rollback", name, "--yes", "--note", "error rate up"}}); err != nil {
 		return leak{}, err
 	}
 	d.standing()
@@ -146,7 +142,7 @@ func (d *demo) undoAndReplace(ctx context.Context) (leak, error) {
 	}
 	l := leak{before: batch.total()}
 	begun := time.Now()
-	if err := d.keywright(ctx, call{args: []string{"emergency", name, "--yes", "--reason", "key in a public repository"}, fine: wantsPerson}); err != nil {
+	if _, err := d.keywright(ctx, call{args: []string{"emergency", name, "--yes", "--reason", "key in a public repository"}, fine: wantsPerson}); err != nil {
 		return l, err
 	}
 	l.took = time.Since(begun)
@@ -166,7 +162,7 @@ func (d *demo) prove(ctx context.Context, r *running) error {
 	if err := r.wait(ctx); err != nil {
 		return err
 	}
-	if err := d.keywright(ctx, call{args: []string{"rotation", "show", d.cast.Primary.Name, "--evidence"}}); err != nil {
+	if _, err := d.keywright(ctx, call{args: []string{"rotation", "show", d.cast.Primary.Name, "--evidence"}}); err != nil {
 		return err
 	}
 	return d.refused(ctx, d.cast.Primary.Old)
@@ -175,14 +171,13 @@ func (d *demo) prove(ctx context.Context, r *running) error {
 // account is act 5: the record, and who was served.
 func (d *demo) account(ctx context.Context, l leak) error {
 	d.act("5  the record")
-	for _, c := range []call{
-		{args: []string{"rotation", "show", d.cast.Primary.Name}},
-		{args: []string{"audit", "verify"}},
-		{args: []string{"status"}, fine: wantsPerson},
-	} {
-		if err := d.keywright(ctx, c); err != nil {
-			return err
-		}
+	err := d.inTurn(ctx,
+		call{args: []string{"rotation", "show", d.cast.Primary.Name}},
+		call{args: []string{"audit", "verify"}},
+		call{args: []string{"status"}, fine: wantsPerson},
+	)
+	if err != nil {
+		return err
 	}
 	for _, a := range d.apps {
 		a.close()
@@ -237,6 +232,7 @@ func (d *demo) summary(l leak) error {
 		d.line(fmt.Sprintf("  %-12s %8d %9d   %d %s", a.place, t.Served, t.Streamed, mine.failures(), mine.statuses()))
 	}
 	d.line(fmt.Sprintf("  %-12s %8d %9d   %d", "all", all.Served, all.Streamed, failed))
+	d.line("  The provider's log has the same numbers.")
 	d.line("")
 	d.line("  the emergency's own gap, since the leaked key was cut off at once:")
 	d.line("    " + d.gap(l))
@@ -248,10 +244,28 @@ func (d *demo) summary(l leak) error {
 	}
 	d.line(simulated)
 	d.line(fmt.Sprintf("  %s in all; nothing is left behind", time.Since(d.start).Round(time.Second)))
+	served, refused := d.providerLog()
+	if served != all.Served || refused != all.failures() {
+		return fault.Newf(fault.Conflict, "count requests: the applications say %d served and %d failed, the provider's log says %d and %d", all.Served, all.failures(), served, refused)
+	}
 	if failed > 0 {
 		return fault.Newf(fault.Conflict, "count requests: %d failed in a rotation or rollback", failed)
 	}
 	return nil
+}
+
+// providerLog counts the messages of the applications as the provider saw them.
+func (d *demo) providerLog() (served, refused int) {
+	for _, r := range d.sim.Requests() {
+		switch {
+		case r.UserAgent != userAgent || r.Path != "/v1/messages":
+		case r.Status == http.StatusOK:
+			served++
+		default:
+			refused++
+		}
+	}
+	return served, refused
 }
 
 // gap says what the emergency cost its application.

@@ -17,6 +17,8 @@ type call struct {
 	args []string
 	// stdin is what the person hands in; it is not shown.
 	stdin secret.Value
+	// known tells lines like those that an earlier command printed, which need not be read again.
+	known func(line string) bool
 	// fine are the exit codes besides 0 that belong to the story.
 	fine []int
 }
@@ -27,6 +29,25 @@ type running struct {
 	call
 	feed *feed
 	out  *lines
+}
+
+// printed knows lines.
+func printed(lines []string) func(string) bool {
+	return func(line string) bool { return line != "" && slices.Contains(lines, line) }
+}
+
+// planned knows the plan that a command prints before it begins a rotation.
+func planned() func(string) bool {
+	begun := false
+	return func(line string) bool {
+		begun = begun || strings.HasPrefix(line, "rotation ")
+		return !begun
+	}
+}
+
+// check knows the lines of an intake's checks.
+func check(line string) bool {
+	return strings.HasPrefix(line, " ✓ ") || strings.HasPrefix(line, " · ") || strings.HasPrefix(line, " ! ")
 }
 
 // begin prints a command and starts it.
@@ -48,7 +69,7 @@ func (d *demo) begin(c call) (*running, error) {
 	}
 	d.line("")
 	d.line(shown)
-	r := &running{call: c, feed: newFeed(d.screen)}
+	r := &running{call: c, feed: newFeed(d.screen, c.known)}
 	r.out = &lines{each: r.feed.add}
 	cmd.Stdout, cmd.Stderr = r.out, r.out
 	var err error
@@ -56,13 +77,25 @@ func (d *demo) begin(c call) (*running, error) {
 	return r, err
 }
 
-// keywright runs the program to its end.
-func (d *demo) keywright(ctx context.Context, c call) error {
+// keywright runs the program to its end, and gives the lines that it printed.
+func (d *demo) keywright(ctx context.Context, c call) ([]string, error) {
 	r, err := d.begin(c)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return r.wait(ctx)
+	err = r.wait(ctx)
+	lines, _ := r.feed.after(0)
+	return lines, err
+}
+
+// inTurn runs the program several times.
+func (d *demo) inTurn(ctx context.Context, calls ...call) error {
+	for _, c := range calls {
+		if _, err := d.keywright(ctx, c); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // wait waits for the end of the program. An exit code that does not belong to the story is an error.

@@ -39,18 +39,56 @@ func (s *screen) log(text string) {
 	}
 }
 
+// width is where lines of programs are folded.
+const width = 108
+
+// fold breaks a line at blanks. What follows stands below the line's last column that begins in its first half.
+func fold(text string) []string {
+	var folded []string
+	hang := column([]rune(text))
+	for {
+		r := []rune(text)
+		if len(r) <= width {
+			return append(folded, text)
+		}
+		at := width
+		for at > hang && r[at] != ' ' {
+			at--
+		}
+		if at <= hang {
+			return append(folded, text) // a word that is longer than a line
+		}
+		folded = append(folded, strings.TrimRight(string(r[:at]), " "))
+		text = strings.Repeat(" ", hang) + strings.TrimLeft(string(r[at:]), " ")
+	}
+}
+
+// column finds where the last column that begins in the first half of a line begins: behind two blanks.
+func column(r []rune) int {
+	for i := width / 2; i >= 2; i-- {
+		if i < len(r) && r[i] != ' ' && r[i-1] == ' ' && r[i-2] == ' ' {
+			return i
+		}
+	}
+	return 0
+}
+
 // feed is the output of one program: printed as it comes, or held back while another act is on.
 type feed struct {
 	screen *screen
+	known  func(string) bool // lines that need not be read again are counted, not printed; nil means none
 
 	mu      sync.Mutex
 	held    bool
 	waiting []string
 	seen    []string
+	again   int
 	more    chan struct{} // closed and replaced with each line
 }
 
-func newFeed(s *screen) *feed { return &feed{screen: s, more: make(chan struct{})} }
+func newFeed(s *screen, known func(string) bool) *feed {
+	return &feed{screen: s, known: known, more: make(chan struct{})}
+}
 
 func (f *feed) add(text string) {
 	f.mu.Lock()
@@ -62,7 +100,22 @@ func (f *feed) add(text string) {
 		f.waiting = append(f.waiting, text)
 		return
 	}
-	f.screen.line("  " + text)
+	f.print(text)
+}
+
+// print prints a line. The caller holds the lock.
+func (f *feed) print(text string) {
+	if f.known != nil && f.known(text) {
+		f.again++
+		return
+	}
+	if f.again > 0 {
+		f.screen.line(fmt.Sprintf("  … %d lines as above", f.again))
+		f.again = 0
+	}
+	for _, l := range fold("  " + text) {
+		f.screen.line(l)
+	}
 }
 
 // hold keeps back what comes from now on.
@@ -78,7 +131,7 @@ func (f *feed) release() {
 	defer f.mu.Unlock()
 	f.held = false
 	for _, text := range f.waiting {
-		f.screen.line("  " + text)
+		f.print(text)
 	}
 	f.waiting = nil
 }
