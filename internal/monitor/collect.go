@@ -10,6 +10,7 @@ import (
 	"github.com/keywright/keywright/internal/location"
 	"github.com/keywright/keywright/internal/policy"
 	"github.com/keywright/keywright/internal/rotation"
+	"github.com/keywright/keywright/internal/store"
 )
 
 // handChange is how long after the end of a rotation a change of an unreadable place may still be that rotation's.
@@ -21,7 +22,7 @@ type collector struct {
 	now      time.Time
 	inv      inventory
 	sight    sight
-	versions map[apikey.VersionID]apikey.Version
+	versions map[apikey.VersionID]*apikey.Version
 	byKey    map[apikey.Name][]apikey.Version
 	keys     []Key
 	known    map[apikey.Name]bool // configured
@@ -30,12 +31,9 @@ type collector struct {
 func newCollector(s Source, inv inventory, seen sight, now time.Time) *collector {
 	c := &collector{
 		source: s, now: now, inv: inv, sight: seen, keys: slices.Clone(s.Keys), known: map[apikey.Name]bool{},
-		versions: make(map[apikey.VersionID]apikey.Version, len(inv.versions)), byKey: make(map[apikey.Name][]apikey.Version, len(s.Keys)),
+		versions: make(map[apikey.VersionID]*apikey.Version, len(inv.versions)),
 	}
-	for _, v := range inv.versions {
-		c.versions[v.ID] = v
-		c.byKey[v.Key] = append(c.byKey[v.Key], v)
-	}
+	c.group()
 	placed := map[string]bool{}
 	for _, k := range s.Keys {
 		c.known[k.Name] = true
@@ -45,6 +43,27 @@ func newCollector(s Source, inv inventory, seen sight, now time.Time) *collector
 	}
 	c.addForgotten(placed)
 	return c
+}
+
+// group sorts the versions by key, in one piece of memory: there may be thousands.
+func (c *collector) group() {
+	counts := make(map[apikey.Name]int, len(c.keys))
+	for i := range c.inv.versions {
+		counts[c.inv.versions[i].Key]++
+	}
+	all := make([]apikey.Version, len(c.inv.versions))
+	c.byKey = make(map[apikey.Name][]apikey.Version, len(counts))
+	next := 0
+	for i := range c.inv.versions {
+		v := &c.inv.versions[i]
+		mine, begun := c.byKey[v.Key]
+		if !begun {
+			mine = all[next : next : next+counts[v.Key]]
+			next += counts[v.Key]
+		}
+		mine = append(mine, *v)
+		c.versions[v.ID], c.byKey[v.Key] = &mine[len(mine)-1], mine
+	}
 }
 
 // addForgotten adds the keys that the inventory alone knows, with the places that nobody configures any more.
@@ -80,7 +99,8 @@ func (c *collector) status() Status {
 		snapshot.Incidents = append(snapshot.Incidents, policy.Incident{ID: i.ID, Key: i.Key, Title: clean(i.Title), Opened: i.Opened})
 	}
 	at := make(map[apikey.Name]int, len(c.keys))
-	for _, k := range c.keys {
+	for i := range c.keys {
+		k := &c.keys[i]
 		judged, shown, places := c.key(k)
 		snapshot.Keys = append(snapshot.Keys, judged)
 		at[k.Name] = len(s.Keys)
@@ -103,7 +123,7 @@ func (c *collector) status() Status {
 }
 
 // key joins what is known of one key, for the judge and for the screen.
-func (c *collector) key(k Key) (policy.Key, KeyStatus, []PlaceStatus) {
+func (c *collector) key(k *Key) (policy.Key, KeyStatus, []PlaceStatus) {
 	versions := c.byKey[k.Name]
 	p := policy.Key{
 		Name: k.Name, Environment: k.Environment, Class: k.Class, Organization: k.Organization, Workspace: k.Workspace, Backup: k.Backup,
@@ -131,12 +151,13 @@ func (c *collector) key(k Key) (policy.Key, KeyStatus, []PlaceStatus) {
 	return p, s, places
 }
 
-func (c *collector) current(s *KeyStatus, k Key, versions []apikey.Version) {
-	for _, v := range versions {
+func (c *collector) current(s *KeyStatus, k *Key, versions []apikey.Version) {
+	for i := range versions {
+		v := &versions[i]
 		switch {
 		case v.State == apikey.Current:
 			s.Version, s.Fingerprint, s.ProviderID, s.State, s.Binding = v.ID, v.Fingerprint(), v.ProviderID, v.State, v.Binding
-			s.Compromised, s.Activated, s.Expires, s.Since = v.Compromised, v.Activated, v.Expires, policy.Since(v)
+			s.Compromised, s.Activated, s.Expires, s.Since = v.Compromised, v.Activated, v.Expires, policy.Since(*v)
 			if !s.Since.IsZero() {
 				s.AgeDays = days(c.now.Sub(s.Since))
 			}
@@ -180,15 +201,18 @@ func (n *Places) count(p PlaceStatus) {
 }
 
 // place joins what is known of one place.
-func (c *collector) place(k Key, l Place) (policy.Place, PlaceStatus) {
+func (c *collector) place(k *Key, l Place) (policy.Place, PlaceStatus) {
 	wanted, decided := c.wanted(k, l.Name)
 	o, looked := c.inv.seen[l.Name]
+	if !looked {
+		o = &store.Observation{}
+	}
 	h, told := holding(o)
 	looked = looked && (told || o.Err != nil)
-	p := policy.Place{Name: l.Name, Manual: l.Manual, Wanted: wanted.ID}
+	p := policy.Place{Name: l.Name, Manual: l.Manual}
 	s := PlaceStatus{Name: l.Name, Kind: l.Kind, Key: k.Name, Confirmation: confirmation(o), Sync: NotKnown}
 	if decided {
-		s.Desired = wanted.Fingerprint()
+		p.Wanted, s.Desired = wanted.ID, wanted.Fingerprint()
 	}
 	if looked {
 		p.Seen, s.SeenAt = o.At, o.At
@@ -211,14 +235,14 @@ func (c *collector) place(k Key, l Place) (policy.Place, PlaceStatus) {
 }
 
 // wanted gives the version that a place is meant to hold. A place that another key borrows for its tests right now is left undecided.
-func (c *collector) wanted(k Key, place string) (apikey.Version, bool) {
+func (c *collector) wanted(k *Key, place string) (*apikey.Version, bool) {
 	d, ok := c.inv.desired[place]
 	if !ok {
-		return apikey.Version{}, false
+		return nil, false
 	}
 	if row, running := c.inv.active[d.Key]; running && row.ID == d.Rotation && d.Key != k.Name {
 		if planned, ok := row.Plan.Place(place); ok && planned.Home == k.Name {
-			return apikey.Version{}, false
+			return nil, false
 		}
 	}
 	v, ok := c.versions[d.Version]
@@ -236,7 +260,7 @@ func held(h location.Holding) apikey.Fingerprint {
 }
 
 // sync says whether a place holds what it is meant to hold, and no more than is known.
-func (c *collector) sync(k Key, l Place, wanted apikey.Version, decided bool, h location.Holding, told bool, s *PlaceStatus) Sync {
+func (c *collector) sync(k *Key, l Place, wanted *apikey.Version, decided bool, h location.Holding, told bool, s *PlaceStatus) Sync {
 	switch {
 	case !decided:
 		return Undecided
@@ -261,7 +285,7 @@ func (c *collector) sync(k Key, l Place, wanted apikey.Version, decided bool, h 
 }
 
 // unreadable judges a place that cannot be read back: it was written by a rotation, and nobody is known to have changed it since.
-func (c *collector) unreadable(k Key, l Place, h location.Holding, s *PlaceStatus) Sync {
+func (c *collector) unreadable(k *Key, l Place, h location.Holding, s *PlaceStatus) Sync {
 	d := c.inv.desired[l.Name]
 	written := d.Rotation != "" && !s.SeenAt.Before(d.At)
 	if !written {

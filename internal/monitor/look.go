@@ -64,8 +64,8 @@ func look(ctx context.Context, s Source, inv *inventory, now func() time.Time) (
 	if err := ctx.Err(); err != nil {
 		return sight{}, fault.Wrap(fault.Canceled, err, "look at places")
 	}
-	for _, o := range l.out.seen {
-		inv.seen[o.Location] = o
+	for i := range l.out.seen {
+		inv.seen[l.out.seen[i].Location] = &l.out.seen[i]
 	}
 	return l.out, nil
 }
@@ -94,7 +94,7 @@ func (l *looker) place(ctx context.Context, p *location.Location) {
 	if err == nil {
 		o.Holding, err = json.Marshal(h)
 	}
-	if want := l.digest[l.inv.desired[p.Name()].Version]; err == nil && want.Known() && p.Abilities().Confirms {
+	if want := l.wanted(p.Name()); err == nil && want.Known() && p.Abilities().Confirms {
 		// What the consumers have is asked beside; a place whose consumers do not answer was still seen.
 		if c, asked := p.Confirm(ctx, want); asked == nil {
 			o.Confirmation, err = json.Marshal(c)
@@ -111,6 +111,13 @@ func (l *looker) place(ctx context.Context, p *location.Location) {
 	if f := l.source.Live.Progress; f != nil {
 		f(Progress{Location: p.Name(), Done: l.done, Total: len(l.source.Live.Locations), Err: err})
 	}
+}
+
+func (l *looker) wanted(place string) apikey.Digest {
+	if d := l.inv.desired[place]; d != nil {
+		return l.digest[d.Version]
+	}
+	return apikey.Digest{}
 }
 
 // list finds keys of the provider that the inventory does not know.
@@ -157,12 +164,14 @@ func (l *looker) clock(ctx context.Context, p provider.Provider) {
 
 // backups gives the current version of each key that is somebody's backup.
 func (l *looker) backups() map[apikey.Name]apikey.VersionID {
-	ids := map[apikey.Name]apikey.VersionID{}
+	wanted := map[apikey.Name]bool{}
 	for _, k := range l.source.Keys {
-		for _, v := range l.inv.versions {
-			if k.Backup != "" && v.Key == k.Backup && v.State == apikey.Current {
-				ids[k.Backup] = v.ID
-			}
+		wanted[k.Backup] = true
+	}
+	ids := map[apikey.Name]apikey.VersionID{}
+	for _, v := range l.inv.versions {
+		if v.State == apikey.Current && wanted[v.Key] {
+			ids[v.Key] = v.ID
 		}
 	}
 	return ids

@@ -90,8 +90,8 @@ type Progress struct {
 // inventory is what the store knows, read in one view.
 type inventory struct {
 	versions   []apikey.Version
-	desired    map[string]store.Desired
-	seen       map[string]store.Observation
+	desired    map[string]*store.Desired
+	seen       map[string]*store.Observation
 	signatures map[string]store.Signature // newest by location
 	active     map[apikey.Name]rotation.Row
 	journals   map[string][]rotation.Entry
@@ -125,8 +125,7 @@ func Collect(ctx context.Context, s Source) (Status, error) {
 func read(ctx context.Context, s *store.Store) (inv inventory, err error) {
 	err = s.View(ctx, func(tx *store.Tx) error {
 		inv = inventory{
-			desired: map[string]store.Desired{}, seen: map[string]store.Observation{}, signatures: map[string]store.Signature{},
-			active: map[apikey.Name]rotation.Row{}, journals: map[string][]rotation.Entry{}, last: map[apikey.Name]store.RotationEnd{},
+			signatures: map[string]store.Signature{}, active: map[apikey.Name]rotation.Row{}, journals: map[string][]rotation.Entry{}, last: map[apikey.Name]store.RotationEnd{},
 		}
 		if inv.versions, err = tx.Versions(""); err != nil {
 			return err
@@ -138,15 +137,17 @@ func read(ctx context.Context, s *store.Store) (inv inventory, err error) {
 		if err != nil {
 			return err
 		}
-		for _, d := range desired {
-			inv.desired[d.Location] = d
+		inv.desired = make(map[string]*store.Desired, len(desired))
+		for i := range desired {
+			inv.desired[desired[i].Location] = &desired[i]
 		}
 		seen, err := tx.Observations()
 		if err != nil {
 			return err
 		}
-		for _, o := range seen {
-			inv.seen[o.Location] = o
+		inv.seen = make(map[string]*store.Observation, len(seen))
+		for i := range seen {
+			inv.seen[seen[i].Location] = &seen[i]
 		}
 		return inv.rotations(tx)
 	})
@@ -182,14 +183,14 @@ func (inv *inventory) rotations(tx *store.Tx) error {
 }
 
 // holding reads an observation; what cannot be read counts as not seen.
-func holding(o store.Observation) (h location.Holding, ok bool) {
+func holding(o *store.Observation) (h location.Holding, ok bool) {
 	if len(o.Holding) == 0 || json.Unmarshal(o.Holding, &h) != nil || h.How == "" {
 		return location.Holding{}, false
 	}
 	return h, true
 }
 
-func confirmation(o store.Observation) *Confirmation {
+func confirmation(o *store.Observation) *Confirmation {
 	var c location.Confirmation
 	if len(o.Confirmation) == 0 || json.Unmarshal(o.Confirmation, &c) != nil {
 		return nil

@@ -13,7 +13,8 @@ import (
 // Findings judges the snapshot. Findings that want a person come first, then the worse before the milder, then by key, location, code
 // and text. The order is the same whatever the order of the snapshot.
 func Findings(s Snapshot, now time.Time) []Finding {
-	j := &judge{s: s, now: now, owner: map[apikey.VersionID]apikey.Version{}, digests: map[apikey.Digest][]apikey.Name{}, prints: map[apikey.Fingerprint]apikey.Version{}}
+	j := &judge{s: s, now: now, owner: map[apikey.VersionID]apikey.Version{}, digests: map[apikey.Digest][]apikey.Name{}, prints: map[apikey.Fingerprint]apikey.Version{},
+		at: map[apikey.Name]int{}, backs: map[apikey.Name]bool{}}
 	j.index()
 	for _, k := range s.Keys {
 		j.key(k)
@@ -43,6 +44,8 @@ type judge struct {
 	owner   map[apikey.VersionID]apikey.Version
 	digests map[apikey.Digest][]apikey.Name // the keys that have, or hold, a value
 	prints  map[apikey.Fingerprint]apikey.Version
+	at      map[apikey.Name]int  // the first place of a key in the snapshot
+	backs   map[apikey.Name]bool // the keys that are somebody's backup
 	found   []Finding
 }
 
@@ -50,6 +53,9 @@ func (j *judge) add(f Finding) { j.found = append(j.found, f) }
 
 // index notes which version is whose.
 func (j *judge) index() {
+	for i, k := range slices.Backward(j.s.Keys) {
+		j.at[k.Name], j.backs[k.Backup] = i, true
+	}
 	for _, k := range j.s.Keys {
 		for _, v := range k.Versions {
 			j.owner[v.ID] = v
@@ -216,8 +222,7 @@ func (j *judge) backup(k Key, current []apikey.Version) {
 		return
 	}
 	if k.Backup == "" {
-		primary := !slices.ContainsFunc(j.s.Keys, func(o Key) bool { return o.Backup == k.Name })
-		if primary {
+		if primary := !j.backs[k.Name]; primary {
 			j.add(Finding{Key: k.Name, Code: NoBackup, Severity: Medium, Text: "no backup key is configured for an emergency",
 				Hint: fmt.Sprintf("name one as backup of %s in keywright.yaml", k.Name)})
 		}
@@ -227,8 +232,8 @@ func (j *judge) backup(k Key, current []apikey.Version) {
 		j.add(Finding{Key: k.Name, Code: BackupDead, Severity: Critical, Wants: true, Text: fmt.Sprintf("the provider refuses its backup, %s", k.Backup),
 			Hint: "keywright rotate " + string(k.Backup)})
 	}
-	i := slices.IndexFunc(j.s.Keys, func(o Key) bool { return o.Name == k.Backup })
-	if i < 0 {
+	i, known := j.at[k.Backup]
+	if !known {
 		return
 	}
 	b := j.s.Keys[i]
