@@ -83,9 +83,13 @@ func configuration(b object) []byte {
 	delete(host, "Binds")
 	networks := b["NetworkSettings"].(object)["Networks"].(object)
 	for _, n := range networks {
+		delete(n.(object), "EndpointID")
 		if aliases, ok := n.(object)["Aliases"].([]any); ok {
 			n.(object)["Aliases"] = slices.DeleteFunc(aliases, func(a any) bool { return a == short })
 		}
+	}
+	for _, m := range b["Mounts"].([]any) {
+		delete(m.(object), "Mode") // engines write their default for a volume that is named
 	}
 	out, err := json.Marshal([]any{config, host, networks, b["Mounts"], b["Image"]})
 	if err != nil {

@@ -250,11 +250,8 @@ func (d *driver) back(ctx context.Context, f family, target *member, cause error
 	if err := d.api.rename(ctx, f.current.box, d.cfg.Container); err != nil {
 		return stuck(err)
 	}
-	kind := fault.KindOf(cause)
-	if kind == fault.Indeterminate || kind == fault.Unknown {
-		kind = fault.Unavailable
-	}
-	return fault.Wrap(kind, cause, "the old container runs as before", fault.Hint(help))
+	// Whatever the engine said: nothing was applied, and it may work once the reason is gone.
+	return fault.Wrap(fault.Unavailable, cause, "the old container runs as before", fault.Hint(help))
 }
 
 // tidy puts away what is not in force: not started by the engine any more, and under the name of a kept one.

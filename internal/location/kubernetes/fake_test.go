@@ -117,7 +117,9 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	code, answer := b.Status, map[string]any(nil)
 	if b.Status == 0 {
-		code, answer = f.do(r, resource, body)
+		if code, answer = f.do(r, resource, body); answer != nil {
+			answer = clone(answer)
+		}
 	}
 	f.mu.Unlock()
 

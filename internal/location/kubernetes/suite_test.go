@@ -56,7 +56,8 @@ func newWorkload(ns, kind, name, from string) map[string]any {
 			"template": map[string]any{
 				"metadata": map[string]any{"labels": map[string]any{"app": name}, "annotations": map[string]any{"team": "ai"}},
 				"spec": map[string]any{
-					"initContainers": []any{pause("init", map[string]any{"envFrom": []any{map[string]any{"configMapRef": map[string]any{"name": "settings", "optional": true}}}})},
+					"terminationGracePeriodSeconds": 0, // simulated nodes are slow to end a pod
+					"initContainers":                []any{pause("init", map[string]any{"envFrom": []any{map[string]any{"configMapRef": map[string]any{"name": "settings", "optional": true}}}})},
 					"containers": []any{
 						pause("app", map[string]any{"env": []any{
 							map[string]any{"name": "MODE", "value": "fast"},
