@@ -312,7 +312,14 @@ func (f facts) scheduled() Box {
 	case f.ScheduledIn == "":
 		return open("policy", "due %s; no calendar was written", day(f.NextDue))
 	}
-	return done("calendar", f.Now, "due %s, in %s", day(f.NextDue), f.ScheduledIn)
+	at := f.DocumentedAt
+	if l, ok := f.latest(rotation.Record, nil); ok {
+		at = l.At
+	}
+	if at.IsZero() {
+		return open("policy", "due %s; the calendar is written with the record", day(f.NextDue))
+	}
+	return done("calendar", at, "due %s, in %s", day(f.NextDue), f.ScheduledIn)
 }
 
 func (f facts) notified() Box {

@@ -118,7 +118,7 @@ func TestChecklistOfATurn(t *testing.T) {
 func TestChecklistBeforeAnythingHappened(t *testing.T) {
 	p := plan()
 	p.Tell = false
-	in := Input{Row: rotation.Row{ID: p.ID, Key: p.Key, Plan: p, Created: begin}, Now: begin}
+	in := Input{Row: rotation.Row{ID: p.ID, Key: p.Key, Plan: p, Created: begin}, NextDue: begin.Add(90 * 24 * time.Hour), ScheduledIn: "keywright.ics", Now: begin}
 	if got := ticks(Checklist(in)); got != "" {
 		t.Errorf("ticked: %s", got)
 	}

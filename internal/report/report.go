@@ -26,7 +26,7 @@ type Input struct {
 	Seen []Seen
 	// Outcome is how the rotation ends, when it is recorded before it has ended; empty means Row.Status.
 	Outcome string
-	// NextDue is when the key is due next, or zero; ScheduledIn names the file that reminds of it, when it was written.
+	// NextDue is when the key is due next, or zero; ScheduledIn names the calendar that is written with the record.
 	NextDue     time.Time
 	ScheduledIn string
 	// Documented and DocumentedAt name the rotation log and when the entry was written.
