@@ -44,7 +44,7 @@ func (h *hand) retire(ctx context.Context, id apikey.VersionID) (string, error) 
 	defer value.Destroy()
 	h.value, h.entry = value, provider.Key{ID: v.ProviderID, CreatedAt: v.Created}
 	if l := h.heldBy(ctx); l != "" {
-		return CheckPlaces, fault.New(fault.Conflict, fmt.Sprintf("retire %s: %s holds it", v.Fingerprint().Short(), l), fault.Hint("keywright doctor %s", v.Key))
+		return CheckPlaces, fault.New(fault.Conflict, fmt.Sprintf("retire %s: %s holds it", v.Fingerprint().Short(), l), fault.Hint("rotate the key first: keywright rotate %s", v.Key))
 	}
 	h.check(CheckPlaces, OK, "no place of the key that can be read holds it")
 	verdict, err := h.Provider.Inspect(ctx, value)
@@ -279,7 +279,7 @@ func (i *Intake) wanted(ctx context.Context, v apikey.Version) error {
 	return i.Store.View(ctx, func(tx *store.Tx) error { return unwanted(tx, v) })
 }
 
-// Forget drops the sealed value of a spare, rejected, expired or archived version and leaves the version out of the inventory; the record of
+// Forget drops the sealed value of a spare (also a retired one), rejected, expired or archived version and leaves the version out of the inventory; the record of
 // events keeps it. The key at the provider is not touched: the Result warns when its value is still accepted. Kinds: NotFound, Conflict.
 func (i *Intake) Forget(ctx context.Context, id apikey.VersionID, o Options) (Result, error) {
 	h := i.hand(Slot{}, o)
@@ -301,8 +301,9 @@ func (h *hand) forget(ctx context.Context, id apikey.VersionID) error {
 			return err
 		}
 		forgettable := []apikey.State{apikey.Spare, apikey.Rejected, apikey.Expired, apikey.Archived}
-		if !slices.Contains(forgettable, v.State) {
-			return fault.New(fault.Conflict, fmt.Sprintf("forget %s: it is %s, and its value may be needed", v.Fingerprint().Short(), v.State), fault.Hint("keywright key retire %s, and archive it in the Console", v.ID))
+		retiredSpare := v.State == apikey.Inactive && v.Activated.IsZero() && !v.Compromised
+		if !slices.Contains(forgettable, v.State) && !retiredSpare {
+			return fault.New(fault.Conflict, fmt.Sprintf("forget %s: it is %s, and its value may be needed", v.Fingerprint().Short(), v.State), fault.Hint("a version that was in use can be forgotten once a rotation has archived it"))
 		}
 		if err := forgotten(tx, v); err != nil {
 			return err
@@ -332,7 +333,7 @@ func forgotten(tx *store.Tx, v apikey.Version) error {
 	}
 	for _, d := range desired {
 		if d.Version == v.ID {
-			return fault.New(fault.Conflict, fmt.Sprintf("forget %s: %s is meant to hold it", v.Fingerprint().Short(), d.Location), fault.Hint("keywright doctor %s", d.Key))
+			return fault.New(fault.Conflict, fmt.Sprintf("forget %s: %s is meant to hold it", v.Fingerprint().Short(), d.Location), fault.Hint("rotate the key first: keywright rotate %s", d.Key))
 		}
 	}
 	return nil

@@ -226,11 +226,11 @@ func TestForget(t *testing.T) {
 		_, v := w.make(simulator.CreateKey{})
 		x := w.mustAdd(v)
 		for _, s := range []apikey.State{apikey.Current, apikey.Pending, apikey.Previous, apikey.Inactive} {
-			w.become(x.ID, func(v *apikey.Version) { v.State = s })
+			w.become(x.ID, func(v *apikey.Version) { v.State, v.Activated = s, v.Added })
 			_, err := w.intake().Forget(t.Context(), x.ID, options())
 			wantKind(t, err, fault.Conflict)
 		}
-		w.become(x.ID, func(v *apikey.Version) { v.State = apikey.Spare })
+		w.become(x.ID, func(v *apikey.Version) { v.State, v.Activated = apikey.Spare, time.Time{} })
 		w.update(func(tx *store.Tx) error {
 			return tx.SetDesired(store.Desired{Location: "env", Key: key, Version: x.ID})
 		})

@@ -302,7 +302,7 @@ func refused(what string, r *reply, write bool) error {
 	case r.code == http.StatusUnauthorized:
 		return with(fault.Unauthenticated, "the API server does not accept the login", "see: kubectl auth whoami, with the same kubeconfig and context")
 	case r.code == http.StatusForbidden:
-		return with(fault.Forbidden, "the login lacks the right", "see: keywright check, which names the missing rights")
+		return with(fault.Forbidden, "the login lacks the right", "give it the rights that docs/locations/kubernetes.md lists")
 	case r.code == http.StatusNotFound:
 		return with(fault.NotFound, "there is none", "compare the namespace and the name with: kubectl get")
 	case r.code == http.StatusConflict && r.reason == string(metav1.StatusReasonAlreadyExists):
