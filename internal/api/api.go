@@ -131,24 +131,23 @@ func reply(w http.ResponseWriter, v any, err error) {
 
 // Listen opens the socket at path with mode 0600, or 0660 for a group when one is named. A socket that nobody listens on is replaced; one that
 // answers is a Conflict.
-func Listen(path, group string) (net.Listener, error) {
+func Listen(ctx context.Context, path, group string) (net.Listener, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fault.Wrap(fault.Forbidden, err, "make directory of the socket")
 	}
-	if conn, err := net.DialTimeout("unix", path, time.Second); err == nil {
-		conn.Close()
+	if conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "unix", path); err == nil {
+		_ = conn.Close() // it was opened to see whether anybody answers
 		return nil, fault.New(fault.Conflict, fmt.Sprintf("listen on %q: another keywright serve is running", path))
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fault.Wrap(fault.Forbidden, err, "remove the old socket")
 	}
-	l, err := net.Listen("unix", path)
+	l, err := (&net.ListenConfig{}).Listen(ctx, "unix", path)
 	if err != nil {
 		return nil, fault.Wrap(fault.Invalid, err, "listen on socket", fault.Hint("a socket path has at most about 100 characters: choose a shorter --socket"))
 	}
 	if err := admit(path, group); err != nil {
-		l.Close()
-		return nil, err
+		return nil, errors.Join(err, l.Close())
 	}
 	return l, nil
 }

@@ -110,7 +110,11 @@ func (a *App) openRest(ctx context.Context) error {
 }
 
 // Close gives the store back.
-func (a *App) Close() error { return a.Store.Close() }
+func (a *App) Close() {
+	if err := a.Store.Close(); err != nil {
+		a.log.Warn("store not closed in order", "error", err)
+	}
+}
 
 // StateDir is the private directory of this organization.
 func (a *App) StateDir() string { return a.stateDir }

@@ -10,6 +10,7 @@ import (
 	"github.com/keywright/keywright/internal/apikey"
 	"github.com/keywright/keywright/internal/config"
 	"github.com/keywright/keywright/internal/fault"
+	"github.com/keywright/keywright/internal/intake"
 	"github.com/keywright/keywright/internal/location"
 	"github.com/keywright/keywright/internal/provider"
 	"github.com/keywright/keywright/internal/rotation"
@@ -195,13 +196,9 @@ func (a *App) runTest(ctx context.Context, t rotation.Test, v secret.Value) erro
 
 // pinned fills in what a person confirmed at the first intake, where the configuration does not say.
 func (a *App) pinned(ctx context.Context, p *rotation.Plan) error {
-	return a.Store.View(ctx, func(tx *store.Tx) error {
-		slot, ok, err := tx.Slot(p.Key)
-		if err == nil && ok {
-			p.Organization, p.Workspace = cmp.Or(p.Organization, slot.Organization), cmp.Or(p.Workspace, slot.Workspace)
-		}
-		return err
-	})
+	pins, err := a.Intake.Pins(ctx, intake.Slot{Key: p.Key, Organization: p.Organization, Workspace: p.Workspace})
+	p.Organization, p.Workspace = pins.Organization, pins.Workspace
+	return err
 }
 
 // forKind fills in the versions and what the kind of rotation changes.

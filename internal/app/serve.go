@@ -43,7 +43,7 @@ func (a *App) Serve(ctx context.Context, o ServeOptions) error {
 	if o.Socket == "" {
 		o.Socket = filepath.Join(a.stateDir, "keywright.sock")
 	}
-	l, err := api.Listen(o.Socket, o.Group)
+	l, err := api.Listen(ctx, o.Socket, o.Group)
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/keywright/keywright/internal/apikey"
+	"github.com/keywright/keywright/internal/event"
 	"github.com/keywright/keywright/internal/fault"
 	"github.com/keywright/keywright/internal/store"
 )
@@ -46,4 +47,30 @@ func (a *App) Filled(ctx context.Context, key apikey.Name) (bool, error) {
 	}
 	id, err := a.lent(ctx, key)
 	return id != "", err
+}
+
+// SignPlace writes down that a person vouches for a place that keywright cannot see: it holds the version that it is meant to hold. NotFound when
+// nothing was ever decided for the place.
+func (a *App) SignPlace(ctx context.Context, key apikey.Name, place, note string) (apikey.Fingerprint, error) {
+	var fp apikey.Fingerprint
+	err := a.Store.Update(ctx, func(tx *store.Tx) error {
+		desired, err := tx.Desired(key)
+		if err != nil {
+			return err
+		}
+		i := slices.IndexFunc(desired, func(d store.Desired) bool { return d.Location == place })
+		if i < 0 {
+			return fault.New(fault.NotFound, fmt.Sprintf("sign for %q: it was never decided what it holds for key %s", place, key), fault.Hint("keywright key adopt %s", key))
+		}
+		v, err := tx.Version(desired[i].Version)
+		if err != nil {
+			return err
+		}
+		fp = v.Fingerprint()
+		if err := tx.Sign(store.Signature{Location: place, Fingerprint: fp, By: a.Actor, UID: a.UID, Note: note}); err != nil {
+			return err
+		}
+		return tx.Record(event.Event{Type: event.PlaceSigned, Actor: a.Actor, Key: key, Version: v.ID, Location: place, Text: note})
+	})
+	return fp, err
 }

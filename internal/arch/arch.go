@@ -6,7 +6,7 @@ package arch
 // level to a lower one; within a level only what same lists.
 var levels = map[string]int{
 	// words, and the careful ways to touch files and programs
-	"apikey": 0, "fault": 0, "child": 1, "harden": 1, "keyfile": 2,
+	"apikey": 0, "fault": 0, "awswire": 1, "child": 1, "harden": 1, "keyfile": 2,
 	// values, facts and decisions
 	"secret": 10, "event": 10, "policy": 10, "rotation": 10,
 	// one job each

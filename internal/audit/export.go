@@ -152,7 +152,7 @@ func VerifyExport(r io.Reader, v Verifier) (Report, error) {
 	in := bufio.NewReaderSize(r, 64<<10)
 	sum := sha256.New()
 	first, err := readLine(in)
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		err = fault.New(fault.Corrupt, "it is empty", fault.Hint("give the file that keywright audit export wrote, unchanged"))
 	}
 	if err != nil {
@@ -184,7 +184,7 @@ func VerifyExport(r io.Reader, v Verifier) (Report, error) {
 	lines, ended := int64(1), false
 	for {
 		line, err := readLine(in)
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		lines++
@@ -289,9 +289,9 @@ func readLine(in *bufio.Reader) ([]byte, error) {
 		switch {
 		case errors.Is(err, bufio.ErrBufferFull):
 			continue
-		case err == io.EOF && len(line) == 0 && !long:
+		case errors.Is(err, io.EOF) && len(line) == 0 && !long:
 			return nil, io.EOF
-		case err == io.EOF:
+		case errors.Is(err, io.EOF):
 			return nil, fault.New(fault.Corrupt, "the last line is cut off")
 		case err != nil:
 			return nil, fault.Wrap(fault.Unavailable, err, "read line")
@@ -313,7 +313,7 @@ func ReadCheckpoints(r io.Reader) ([]Checkpoint, error) {
 	for n := 1; ; n++ {
 		line, err := readLine(in)
 		switch {
-		case err == io.EOF:
+		case errors.Is(err, io.EOF):
 			return out, nil
 		case fault.Is(err, fault.Corrupt):
 			continue

@@ -194,7 +194,7 @@ func readSpool(r io.Reader, storeID string, keys []ed25519.PublicKey) (out []Spo
 	for n := int64(1); ; n++ {
 		line, err := readLine(in)
 		if err != nil {
-			if _, more := in.Peek(1); err == io.EOF || fault.Is(err, fault.Corrupt) && more == io.EOF {
+			if _, more := in.Peek(1); errors.Is(err, io.EOF) || fault.Is(err, fault.Corrupt) && more == io.EOF {
 				return out, whole, nil
 			}
 			return out, whole, fault.In(err, fmt.Sprintf("read spool: line %d", n))

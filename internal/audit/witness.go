@@ -98,7 +98,7 @@ func (w *FileWitness) Read(ctx context.Context) ([]Checkpoint, error) {
 	case err != nil:
 		return nil, fault.Wrap(fault.Forbidden, err, "read witness")
 	}
-	defer f.Close() //nolint:errcheck // Only read.
+	defer f.Close()
 	out, err := ReadCheckpoints(f)
 	if err != nil {
 		return out, fault.In(err, "read witness")

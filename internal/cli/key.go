@@ -26,7 +26,7 @@ func (c *console) keyCommand() *cobra.Command {
 		Example: "  keywright key add prod-primary --spare\n  keywright key adopt prod-primary --from staging-env\n  keywright key list",
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(c.keyAdd(), c.keyAdopt(), c.keyMatch(), c.keyList(), c.keyShow(), c.keyRetire(), c.keyForget())
+	cmd.AddCommand(c.keyAdd(), c.keyAdopt(), c.keyMatch(), c.keyList(), c.keyShow(), c.keySign(), c.keyRetire(), c.keyForget())
 	return cmd
 }
 
@@ -370,6 +370,33 @@ func (c *console) showVersion(v apikey.Version, now time.Time) {
 	at("changed", v.Changed)
 	at("expires", v.Expires)
 	_ = w.Flush() // writes to stdout; a lost reader is noticed by the next line
+}
+
+func (c *console) keySign() *cobra.Command {
+	var note string
+	cmd := &cobra.Command{
+		Use: "sign KEY LOCATION", Short: "vouch that a place holds what it is meant to hold", Args: cobra.ExactArgs(2),
+		Long:    "Sign writes down, with your name and the time, that a place which keywright cannot see holds the version that it is meant to hold.",
+		Example: "  keywright key sign prod-primary wiki --note 'looked at the page'",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			a, err := c.app(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer a.Close()
+			fp, err := a.SignPlace(cmd.Context(), apikey.Name(args[0]), args[1], audit.Clean(note))
+			if err != nil {
+				return err
+			}
+			if c.json {
+				return c.printJSON(map[string]string{"location": args[1], "fingerprint": string(fp)})
+			}
+			c.printf("%s holds %s: signed by %s\n", args[1], fp, a.Actor)
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&note, "note", "", "a word for the record")
+	return cmd
 }
 
 func (c *console) keyRetire() *cobra.Command {

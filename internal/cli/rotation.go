@@ -201,7 +201,7 @@ func (c *console) showEvidence(v app.View) error {
 		if f.Watch {
 			text += " (the watch decides)"
 		}
-		fmt.Fprintf(w, "  %s %s\t%s\t%s\n", signs[f.Mark], audit.Clean(text), f.Source, f.At.Local().Format(time.DateTime))
+		fmt.Fprintf(w, "  %s %s\t%s\t%s\n", signs[f.Mark], audit.Clean(f.Source), f.At.Local().Format(time.DateTime), audit.Clean(text))
 	}
 	return w.Flush()
 }

@@ -15,8 +15,10 @@ import (
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/smithy-go"
+	"github.com/aws/smithy-go/logging"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
+	"github.com/keywright/keywright/internal/awswire"
 	"github.com/keywright/keywright/internal/fault"
 )
 
@@ -72,7 +74,7 @@ func openKMS(spec string) (Master, error) {
 }
 
 func newKMSClient(ctx context.Context, region string) (kmsClient, error) {
-	var opts []func(*awsconfig.LoadOptions) error
+	opts := []func(*awsconfig.LoadOptions) error{awsconfig.WithLogger(logging.Nop{})}
 	if region != "" {
 		opts = append(opts, awsconfig.WithRegion(region))
 	}
@@ -89,7 +91,7 @@ func newKMSClient(ctx context.Context, region string) (kmsClient, error) {
 		}
 		return nil, fault.New(fault.Unauthenticated, "set up AWS KMS: no AWS identity found", fault.Hint("try: aws sts get-caller-identity"))
 	}
-	return kms.NewFromConfig(cfg), nil
+	return kms.NewFromConfig(cfg, func(o *kms.Options) { o.HTTPClient = awswire.Around(cfg.HTTPClient) }), nil
 }
 
 // ID implements Master: "aws-kms:" and the key as configured.

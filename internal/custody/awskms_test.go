@@ -83,7 +83,7 @@ func (s *kmsServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	var in struct {
-		KeyId             string //nolint:revive // the wire's spelling
+		KeyId             string
 		Plaintext         []byte
 		CiphertextBlob    []byte
 		EncryptionContext map[string]string

@@ -18,6 +18,7 @@ const (
 	VersionCompromised Type = "version.compromised"
 	VersionForgotten   Type = "version.forgotten"
 	ValueAccessed      Type = "value.accessed"
+	PlaceSigned        Type = "place.signed"
 
 	RotationStarted    Type = "rotation.started"
 	RotationStep       Type = "rotation.step"

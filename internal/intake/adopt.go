@@ -131,7 +131,7 @@ func vacant(tx *store.Tx, key apikey.Name) error {
 	for _, v := range versions {
 		if v.State == apikey.Current {
 			return fault.New(fault.Conflict, fmt.Sprintf("adopt %s: it has a current version, %s", key, v.Fingerprint().Short()),
-				fault.Hint("a place that holds another value has drifted: keywright doctor %s", key))
+				fault.Hint("make the places agree, or name the right one: keywright key adopt %s --from LOCATION", key))
 		}
 	}
 	return nil

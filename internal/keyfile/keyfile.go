@@ -41,7 +41,7 @@ func Read(path string, most fs.FileMode, limit int) ([]byte, error) {
 	case err != nil:
 		return nil, fault.Wrap(fault.Forbidden, err, "read file")
 	}
-	defer f.Close() //nolint:errcheck // Only read.
+	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
 		return nil, fault.Wrap(fault.Forbidden, err, "read file")
@@ -85,7 +85,7 @@ func Create(path string, mode fs.FileMode, content []byte) error {
 	if err != nil {
 		return fault.Wrap(fault.Forbidden, err, "make file")
 	}
-	defer os.Remove(sibling) //nolint:errcheck // Linked or useless by now.
+	defer os.Remove(sibling)
 	_, err = f.Write(content)
 	err = errors.Join(err, f.Sync(), f.Close())
 	if err != nil {

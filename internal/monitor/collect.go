@@ -292,7 +292,7 @@ func (c *collector) unreadable(k *Key, l Place, h location.Holding, s *PlaceStat
 		return NotKnown
 	}
 	if e, ok := c.inv.last[k.Name]; ok && e.ID == d.Rotation && h.ChangedAt.After(e.Ended.Add(handChange)) {
-		s.Error, s.Hint = "changed after rotation "+e.ID+" ended, and not by Keywright", "keywright doctor "+string(k.Name)
+		s.Error, s.Hint = "changed after rotation "+e.ID+" ended, and not by Keywright", "keywright status --live"
 		return NotKnown
 	}
 	return InSync

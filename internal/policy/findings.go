@@ -284,7 +284,7 @@ func (j *judge) rotation(k Key) {
 func (j *judge) place(k Key, p Place) {
 	wanted, decided := j.owner[p.Wanted]
 	moving := k.Rotation != nil
-	doctor := fmt.Sprintf("keywright doctor %s", k.Name)
+	const doctor = "keywright status --live"
 	if decided && wanted.Key != k.Name {
 		j.add(Finding{Key: k.Name, Location: p.Name, Code: Borrowed, Severity: High, Wants: !moving,
 			Text: fmt.Sprintf("%s holds %s, borrowed from %s in an emergency: rotate now", p.Name, wanted.Fingerprint().Short(), wanted.Key), Hint: "keywright rotate " + string(k.Name)})
@@ -337,7 +337,7 @@ func (j *judge) signature(k Key, p Place, wanted apikey.Version, decided bool) {
 	if !decided {
 		return
 	}
-	sign := fmt.Sprintf("change it by hand, then: keywright location sign %s", p.Name)
+	sign := fmt.Sprintf("change it by hand, then: keywright key sign %s %s", k.Name, p.Name)
 	if p.SignedFor == wanted.Fingerprint() {
 		return
 	}

@@ -132,7 +132,7 @@ func TestFindings(t *testing.T) {
 			a.Places[0].Digest = digest("foreign")
 			a.Places[0].Changed = now
 		},
-			policy.Drift, "a", policy.High, true, "an unknown key", "keywright doctor a", nil},
+			policy.Drift, "a", policy.High, true, "an unknown key", "keywright status --live", nil},
 		{"old version in a place", func(_ *policy.Snapshot, a *policy.Key) {
 			old := version("oa", "a", apikey.Previous)
 			a.Versions = append(a.Versions, old)
@@ -152,7 +152,7 @@ func TestFindings(t *testing.T) {
 			a.Places[0].Digest, a.Rotation = digest("foreign"), &policy.Rotation{ID: "r", Status: "running"}
 		}, policy.Drift, "a", policy.High, false, "", "", nil},
 		{"place cannot be looked at", func(_ *policy.Snapshot, a *policy.Key) { a.Places[0].Trouble = "no route" },
-			policy.Unreachable, "a", policy.Medium, false, "no route", "keywright doctor a", nil},
+			policy.Unreachable, "a", policy.Medium, false, "no route", "keywright status --live", nil},
 		{"place cannot be read back", func(_ *policy.Snapshot, a *policy.Key) {
 			a.Places[0].How, a.Places[0].Digest, a.Places[0].Changed = policy.ChangedAt, apikey.Digest{}, now
 		}, policy.Unverifiable, "a", policy.Info, false, "changed 2026-11-22 12:00", "", nil},

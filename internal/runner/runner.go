@@ -74,7 +74,6 @@ const watchEvery = 250 * time.Millisecond
 // Runner advances rotations. It is safe for concurrent use, and several may share a store.
 type Runner struct {
 	Surroundings
-	counter atomic.Int64
 }
 
 // New makes a Runner.

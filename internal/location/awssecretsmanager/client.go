@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/http/httptrace"
 	"slices"
@@ -21,12 +20,10 @@ import (
 	"github.com/aws/smithy-go/logging"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
+	"github.com/keywright/keywright/internal/awswire"
 	"github.com/keywright/keywright/internal/fault"
 	"github.com/keywright/keywright/internal/secret"
 )
-
-// maxReply bounds a reply of the service: the largest secret, each byte escaped, and its frame.
-const maxReply = 1 << 20
 
 // client makes the five calls that the driver needs and turns their errors into kinds. The SDK's client is made on first
 // use; a failure to make it is not remembered, so that a repaired profile is taken up.
@@ -221,40 +218,17 @@ type progress struct{ begun, written atomic.Bool }
 
 type progressKey struct{}
 
-// wire is the HTTP client of the SDK's Secrets Manager calls: no redirects, bounded replies, and a note of whether a request
-// went out. It honours the environment's proxies, as the SDK does.
-type wire struct{ http http.Client }
+// wire is the HTTP client of the SDK's Secrets Manager calls: it notes whether a request went out.
+type wire struct{ http awswire.Doer }
 
 var _ sm.HTTPClient = (*wire)(nil)
 
-func newWire() *wire {
-	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true, TLSHandshakeTimeout: 10 * time.Second, IdleConnTimeout: time.Minute, MaxIdleConns: 4}
-	return &wire{http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
-}
+func newWire() *wire { return &wire{awswire.New()} }
 
 func (w *wire) Do(req *http.Request) (*http.Response, error) {
-	if req.Body != nil {
-		// The SDK closes the request's body as soon as the reply begins, and the closed body's WriteTo then fails with io.EOF. Where
-		// the transport still wanted to see the end of the body, that would break the connection under the reply. Read does
-		// not fail.
-		req.Body = struct {
-			io.Reader
-			io.Closer
-		}{req.Body, req.Body}
-	}
 	if way, ok := req.Context().Value(progressKey{}).(*progress); ok {
 		way.begun.Store(true)
 		req = req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{WroteHeaders: func() { way.written.Store(true) }}))
 	}
-	resp, err := w.http.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	resp.Body = &boundedBody{Reader: io.LimitReader(resp.Body, maxReply), Closer: resp.Body}
-	return resp, nil
-}
-
-type boundedBody struct {
-	io.Reader
-	io.Closer
+	return w.http.Do(req)
 }
