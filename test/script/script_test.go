@@ -48,7 +48,7 @@ func become(uid int) error {
 	if err := syscall.Setgroups(nil); err != nil {
 		return err
 	}
-	if err := syscall.Setgid(uid); err != nil {
+	if err := syscall.Setgid(ownUID); err != nil {
 		return err
 	}
 	return syscall.Setuid(uid)
