@@ -29,6 +29,8 @@ type Config struct {
 	Place       string        `yaml:"place" help:"Name of the place behind the program; locations of the same place change it one after the other. Without it the command is the place."`
 }
 
+//go:generate go run ../../tools/gencompose
+
 //go:embed meta.toml
 var meta []byte
 
