@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/keywright/keywright/internal/fault"
@@ -47,6 +48,8 @@ type demo struct {
 	url     string // of the simulated provider
 	moto    string // address of Moto, or empty
 	noMoto  string // why there is none
+	channel string // address of the team's channel
+	notices atomic.Int64
 	apps    []*deployment
 	start   time.Time
 	cleanup []func()
@@ -112,6 +115,9 @@ func (d *demo) prepare(ctx context.Context) error {
 		return err
 	}
 	d.startMoto(ctx)
+	if err := d.listenForNotices(ctx); err != nil {
+		return err
+	}
 	if err := d.deploy(ctx); err != nil {
 		return err
 	}
@@ -154,6 +160,25 @@ func (d *demo) serve(ctx context.Context, sim *simulator.Simulator) error {
 	}
 	d.url = "http://" + l.Addr().String()
 	server := &http.Server{Handler: sim.Handler(), ReadHeaderTimeout: 5 * time.Second}
+	go func() { _ = server.Serve(l) }() // ends with Close
+	d.cleanup = append(d.cleanup, func() { _ = server.Close() })
+	return nil
+}
+
+// listenForNotices is the team's channel: it counts what people would have been told.
+func (d *demo) listenForNotices(ctx context.Context) error {
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return fault.Wrap(fault.Unavailable, err, "listen for notices")
+	}
+	d.channel = "http://" + l.Addr().String() + "/notices"
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /notices", func(w http.ResponseWriter, r *http.Request) {
+		if _, err := io.Copy(io.Discard, http.MaxBytesReader(w, r.Body, 64<<10)); err == nil {
+			d.notices.Add(1)
+		}
+	})
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	go func() { _ = server.Serve(l) }() // ends with Close
 	d.cleanup = append(d.cleanup, func() { _ = server.Close() })
 	return nil
@@ -235,7 +260,7 @@ func (d *demo) configure() error {
 
 func (d *demo) configuration() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "organization: demo\nprovider:\n  url: %s\n  admin_key: file:admin.key\nstate:\n  dir: state\n  witness: witness/checkpoints\n", d.url)
+	fmt.Fprintf(&b, "organization: demo\nprovider:\n  url: %s\n  admin_key: file:admin.key\nstate:\n  dir: state\n  witness: witness/checkpoints\nnotify:\n  - webhook: %s\n", d.url, d.channel)
 	key := func(name, class, more string) {
 		fmt.Fprintf(&b, "  %s:\n    class: %s\n    owner: platform@demo.example\n    organization: %s\n    workspace: %s\n%s", name, class, d.cast.Organization, d.cast.Workspace, more)
 	}

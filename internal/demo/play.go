@@ -172,7 +172,8 @@ func (d *demo) prove(ctx context.Context, r *running) error {
 func (d *demo) account(ctx context.Context, l leak) error {
 	d.act("5  the record")
 	err := d.inTurn(ctx,
-		call{args: []string{"rotation", "show", d.cast.Primary.Name}},
+		call{args: []string{"rotation", "checklist", d.cast.Primary.Name}, fine: wantsPerson},
+		call{args: []string{"rotation", "log"}},
 		call{args: []string{"audit", "verify"}},
 		call{args: []string{"status"}, fine: wantsPerson},
 	)
@@ -233,6 +234,7 @@ func (d *demo) summary(l leak) error {
 	}
 	d.line(fmt.Sprintf("  %-12s %8d %9d   %d", "all", all.Served, all.Streamed, failed))
 	d.line("  The provider's log has the same numbers.")
+	d.line(fmt.Sprintf("  The team's channel got %d notices by webhook.", d.notices.Load()))
 	d.line("")
 	d.line("  the emergency's own gap, since the leaked key was cut off at once:")
 	d.line("    " + d.gap(l))

@@ -42,7 +42,7 @@ func (s *screen) log(text string) {
 // width is where lines of programs are folded.
 const width = 108
 
-// fold breaks a line at blanks. What follows stands below the line's last column that begins in its first half.
+// fold breaks a line at blanks. What follows stands below the last column that begins in the line's first half.
 func fold(text string) []string {
 	var folded []string
 	hang := column([]rune(text))
@@ -65,12 +65,16 @@ func fold(text string) []string {
 
 // column finds where the last column that begins in the first half of a line begins: behind two blanks.
 func column(r []rune) int {
-	for i := width / 2; i >= 2; i-- {
+	begin := 0
+	for begin < len(r) && r[begin] == ' ' {
+		begin++
+	}
+	for i := width / 2; i > begin+1; i-- {
 		if i < len(r) && r[i] != ' ' && r[i-1] == ' ' && r[i-2] == ' ' {
 			return i
 		}
 	}
-	return 0
+	return min(begin+4, width/2)
 }
 
 // feed is the output of one program: printed as it comes, or held back while another act is on.
