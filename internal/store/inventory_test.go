@@ -4,9 +4,12 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/keywright/keywright/internal/apikey"
 	"github.com/keywright/keywright/internal/fault"
@@ -175,6 +178,47 @@ func testClaims(t *testing.T, place func(testing.TB) string) {
 	})
 }
 
+// testObservationMerge has each kind of look follow another, and asks what is known then.
+func testObservationMerge(t *testing.T, s *Store, at time.Time) {
+	var (
+		held, other       = json.RawMessage(`{"digest": "1"}`), json.RawMessage(`{"digest": "2"}`)
+		taken, takenAgain = json.RawMessage(`{"taken": 1}`), json.RawMessage(`{"taken": 2}`)
+		broken            = &rotation.Fault{Kind: "unavailable", Message: "m"}
+		both              = Observation{Holding: held, Confirmation: taken}
+	)
+	for _, c := range []struct {
+		name                 string
+		before, after, known Observation
+	}{
+		{"confirmed after a look", Observation{Holding: held}, Observation{Confirmation: taken}, both},
+		{"confirmed again", both, Observation{Confirmation: takenAgain}, Observation{Holding: held, Confirmation: takenAgain}},
+		{"the same is held", both, Observation{Holding: held}, both},
+		{"another is held, so consumers may not have it", both, Observation{Holding: other}, Observation{Holding: other}},
+		{"another is held and confirmed", both, Observation{Holding: other, Confirmation: takenAgain}, Observation{Holding: other, Confirmation: takenAgain}},
+		{"confirmed first", Observation{Confirmation: taken}, Observation{Holding: held}, Observation{Holding: held}},
+		{"nothing said", both, Observation{}, both},
+		{"a look that failed", both, Observation{Err: broken}, Observation{Err: broken}},
+		{"a look that went well again", Observation{Err: broken}, Observation{Holding: held}, Observation{Holding: held}},
+	} {
+		update(t, s, func(tx *Tx) error {
+			c.before.Location, c.before.At = "merge", at
+			c.after.Location, c.after.At = "merge", at.Add(1)
+			return errors.Join(tx.DropDesired("merge"), tx.PutObservation(c.before), tx.PutObservation(c.after))
+		})
+		view(t, s, func(tx *Tx) error {
+			list, err := tx.Observations()
+			c.known.Location, c.known.At = "merge", at.Add(1)
+			if i := slices.IndexFunc(list, func(o Observation) bool { return o.Location == "merge" }); i < 0 {
+				t.Errorf("%s: nothing is kept", c.name)
+			} else if diff := cmp.Diff(c.known, list[i]); diff != "" {
+				t.Errorf("%s (-want +got):\n%s", c.name, diff)
+			}
+			return err
+		})
+	}
+	update(t, s, func(tx *Tx) error { return tx.DropDesired("merge") })
+}
+
 func testPlaces(t *testing.T, place func(testing.TB) string) {
 	s, c := fresh(t, place)
 	at := c.now()
@@ -212,6 +256,7 @@ func testPlaces(t *testing.T, place func(testing.TB) string) {
 	wantKind(t, s.Update(t.Context(), func(tx *Tx) error {
 		return tx.PutObservation(Observation{Location: "a", Holding: json.RawMessage(`{`)})
 	}), fault.Invalid)
+	testObservationMerge(t, s, at)
 
 	first := Signature{Location: "wiki", Fingerprint: "kf_0123456789abcdef", By: "someone", UID: 1000, At: at, Note: "changed", Rotation: "r-1"}
 	second := first

@@ -52,7 +52,8 @@ func (t *Tx) DropDesired(location string) error {
 }
 
 // PutObservation keeps what was seen at a location; a zero At becomes now. An observation older than the one that is kept is
-// left out without an error. Kind: Invalid.
+// left out without an error. Unless Err is set, what the observation does not say stays as it was: the holding, and the
+// confirmation as long as the location holds the same. Kind: Invalid.
 func (t *Tx) PutObservation(o Observation) error {
 	const what = "put observation"
 	if o.Location == "" {
@@ -74,8 +75,11 @@ func (t *Tx) PutObservation(o Observation) error {
 		return err
 	}
 	_, err = t.exec(what, `INSERT INTO observations (location, made_at, holding, fault, confirmation) VALUES ($1, $2, $3, $4, $5)
-		ON CONFLICT (location) DO UPDATE SET made_at = excluded.made_at, holding = excluded.holding, fault = excluded.fault,
-			confirmation = excluded.confirmation
+		ON CONFLICT (location) DO UPDATE SET made_at = excluded.made_at, fault = excluded.fault,
+			holding = CASE WHEN excluded.fault IS NULL THEN COALESCE(excluded.holding, observations.holding)
+				ELSE excluded.holding END,
+			confirmation = CASE WHEN excluded.fault IS NULL AND COALESCE(excluded.holding = observations.holding, excluded.holding IS NULL)
+				THEN COALESCE(excluded.confirmation, observations.confirmation) ELSE excluded.confirmation END
 		WHERE observations.made_at <= excluded.made_at`, o.Location, nanos(o.At), holding, seen, confirmation)
 	return err
 }

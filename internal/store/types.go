@@ -28,7 +28,7 @@ type Desired struct {
 }
 
 // Observation is the last thing known about a location. Holding and Confirmation are value-free JSON of the location contract,
-// nil when the look gave none; Err is set when the look failed.
+// nil when nothing is known of it; Err is set when the look failed.
 type Observation struct {
 	Location     string          `json:"location"`
 	At           time.Time       `json:"at"`
