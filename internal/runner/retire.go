@@ -261,7 +261,7 @@ func (s *saga) refusedAt(ctx context.Context, p rotation.Place, fresh apikey.Ver
 	if err != nil {
 		return ""
 	}
-	if p.Can.Confirm {
+	if p.Can.Confirm && p.Home == "" { // consumers of a lent place have their own key's value
 		if c, err := l.Confirm(ctx, fresh.Digest); err == nil && c.Old > 0 {
 			return fmt.Sprintf("%d of %d consumers have another value", c.Old, c.Running)
 		}
