@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/keywright/keywright/internal/apikey"
@@ -20,7 +21,8 @@ import (
 func (r *Runner) Begin(ctx context.Context, plan rotation.Plan) (rotation.Row, error) {
 	var row rotation.Row
 	err := r.Store.Update(ctx, func(tx *store.Tx) error {
-		if err := r.overtake(tx, plan); err != nil {
+		overtaken, err := r.overtake(tx, plan)
+		if err != nil {
 			return err
 		}
 		id, err := freeID(tx, plan.ID)
@@ -28,7 +30,7 @@ func (r *Runner) Begin(ctx context.Context, plan rotation.Plan) (rotation.Row, e
 			return err
 		}
 		plan := plan
-		plan.ID = id
+		plan.ID, plan.Overtakes = id, overtaken
 		row = rotation.Row{ID: id, Key: plan.Key, Kind: plan.Kind, Status: rotation.Running, Plan: plan, Created: r.Now(), Updated: r.Now(), WakeAt: r.Now()}
 		if err := tx.CreateRotation(row); err != nil {
 			return err
@@ -44,21 +46,43 @@ func (r *Runner) Begin(ctx context.Context, plan rotation.Plan) (rotation.Row, e
 	return row, err
 }
 
-func (r *Runner) overtake(tx *store.Tx, plan rotation.Plan) error {
+// overtake ends the rotation of the key that is under way, if any, and gives its id.
+func (r *Runner) overtake(tx *store.Tx, plan rotation.Plan) (id string, err error) {
 	active, running, err := tx.ActiveRotation(plan.Key)
 	if err != nil || !running {
-		return err
+		return "", err
 	}
 	if plan.Kind != rotation.Emergency && plan.Kind != rotation.Rollback {
-		return fault.New(fault.Conflict, fmt.Sprintf("begin rotation of %s: %s is not over", plan.Key, active.ID), fault.Hint("keywright rotation follow %s", active.ID))
+		return "", fault.New(fault.Conflict, fmt.Sprintf("begin rotation of %s: %s is not over", plan.Key, active.ID), fault.Hint("keywright rotation follow %s", active.ID))
 	}
 	if err := tx.Supersede(active.ID, fmt.Sprintf("overtaken by %s", plan.Kind)); err != nil {
-		return err
+		return "", err
+	}
+	if err := r.returnSpare(tx, active); err != nil {
+		return "", err
 	}
 	if err := release(tx, active.ID); err != nil {
+		return "", err
+	}
+	return active.ID, tx.Record(event.Event{Type: event.RotationSuperseded, Actor: plan.Actor, Key: plan.Key, Rotation: active.ID, Text: fmt.Sprintf("overtaken by %s", plan.Kind)})
+}
+
+// returnSpare makes the claimed version of an overtaken rotation a spare again, unless a place may have got it.
+func (r *Runner) returnSpare(tx *store.Tx, row rotation.Row) error {
+	id, ok, err := tx.Claim(row.ID)
+	if err != nil || !ok {
 		return err
 	}
-	return tx.Record(event.Event{Type: event.RotationSuperseded, Actor: plan.Actor, Key: plan.Key, Rotation: active.ID, Text: fmt.Sprintf("overtaken by %s", plan.Kind)})
+	v, err := tx.Version(id)
+	if err != nil || v.State != apikey.Pending {
+		return err
+	}
+	wanted, err := tx.Desired("")
+	if err != nil || slices.ContainsFunc(wanted, func(d store.Desired) bool { return d.Version == id }) {
+		return err
+	}
+	v.State, v.Changed = apikey.Spare, r.Now()
+	return tx.PutVersion(v)
 }
 
 func markCompromised(tx *store.Tx, plan rotation.Plan) error {

@@ -13,15 +13,28 @@ import (
 	"github.com/keywright/keywright/internal/store"
 )
 
-// wanted gives the version that a place is meant to hold once the effect is made, or nothing for effects that do not change that.
-func (s *saga) wanted(e rotation.Effect) apikey.VersionID {
+// desire gives what a place is meant to hold once the effect is made; ok is false for effects that do not change that.
+func (s *saga) desire(tx *store.Tx, e rotation.Effect) (d store.Desired, ok bool, err error) {
+	d = store.Desired{Location: e.Place, Key: s.row.Key, Rotation: s.row.ID, At: s.Now()}
 	switch e.Verb {
 	case rotation.Put, rotation.Promote:
-		return s.versionID(rotation.New)
+		d.Version = s.versionID(rotation.New)
 	case rotation.PutBack:
-		return s.versionID(rotation.Old)
+		d.Version = s.versionID(rotation.Old)
+	case rotation.PutHome:
+		p, _ := s.row.Plan.Place(e.Place)
+		d.Key = p.Home
+		versions, err := tx.Versions(p.Home)
+		if err != nil {
+			return d, false, err
+		}
+		for _, v := range versions {
+			if v.State == apikey.Current {
+				d.Version = v.ID
+			}
+		}
 	}
-	return ""
+	return d, d.Version != "", nil
 }
 
 // change makes an effect that writes to a place. The caller holds the lock on the place's address.

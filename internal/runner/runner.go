@@ -68,6 +68,9 @@ type Notice struct {
 // Lease is how long a rotation stays with a driver that does not renew; a lost driver's work is taken up after it.
 const Lease = 5 * time.Second
 
+// longest bounds one effect, whatever it waits for: a test of the owner, a reload, an answer that never comes.
+const longest = 10 * time.Minute
+
 // watchEvery is how often a worker looks whether it was overtaken or signalled.
 const watchEvery = 250 * time.Millisecond
 
@@ -297,7 +300,9 @@ func (s *saga) fly(ctx context.Context, e rotation.Effect) {
 		res.err = err
 		return
 	}
-	res.data, res.commit, res.err = s.make(ctx, e)
+	bounded, cancel := context.WithTimeout(ctx, longest)
+	defer cancel()
+	res.data, res.commit, res.err = s.make(bounded, e)
 	if ctx.Err() != nil && res.err != nil {
 		res.err = errStopped
 	}
@@ -478,8 +483,10 @@ func (s *saga) intend(tx *store.Tx, e rotation.Effect) (ok bool, err error) {
 		if ok, err := tx.TakeLock(name, s.holder(e)); err != nil || !ok {
 			return false, err
 		}
-		if id := s.wanted(e); id != "" {
-			if err := tx.SetDesired(store.Desired{Location: e.Place, Key: s.row.Key, Version: id, Rotation: s.row.ID, At: s.Now()}); err != nil {
+		if d, ok, err := s.desire(tx, e); err != nil {
+			return false, err
+		} else if ok {
+			if err := tx.SetDesired(d); err != nil {
 				return false, err
 			}
 		}

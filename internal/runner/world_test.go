@@ -2,8 +2,10 @@ package runner_test
 
 import (
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -11,6 +13,8 @@ import (
 	"time"
 
 	"github.com/keywright/keywright/internal/apikey"
+	"github.com/keywright/keywright/internal/audit"
+	"github.com/keywright/keywright/internal/event"
 	"github.com/keywright/keywright/internal/fault"
 	"github.com/keywright/keywright/internal/location"
 	"github.com/keywright/keywright/internal/location/memory"
@@ -37,7 +41,17 @@ type world struct {
 	hook     func(op string) error
 	runners  int
 	started  time.Time
-	emergent bool // I1 does not hold for the compromised version
+	emergent bool          // I1 does not hold for the compromised version
+	jump     time.Duration // of our own clock
+	extra    []rotation.Place
+	told     error // what the channel to people answers
+	tested   error // what the owner's test answers
+}
+
+func (w *world) now() time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return time.Now().Add(w.jump)
 }
 
 const (
@@ -47,7 +61,7 @@ const (
 
 func newWorld(t testing.TB, places ...string) *world {
 	t.Helper()
-	w := &world{t: t, url: filepath.Join(t.TempDir(), "state", "keywright.db"), places: memory.NewServer(time.Now), vault: &vault{values: map[apikey.VersionID]secret.Value{}}, started: time.Now()}
+	w := &world{t: t, url: freshStore(t), places: memory.NewServer(time.Now), vault: &vault{values: map[apikey.VersionID]secret.Value{}}, started: time.Now()}
 	w.issuer = &issuer{world: w, keys: map[apikey.Digest]*issued{}}
 	w.open()
 	old := w.add(key, apikey.Current)
@@ -65,9 +79,62 @@ func newWorld(t testing.TB, places ...string) *world {
 	return w
 }
 
+// template is an empty store, made once and copied: making one costs more than most tests do with it.
+var template = sync.OnceValues(func() ([]byte, error) {
+	dir, err := os.MkdirTemp("", "kw-store-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, "state", "keywright.db")
+	s, err := store.Open(context.Background(), path, store.Options{})
+	if err != nil {
+		return nil, err
+	}
+	if err := s.Close(); err != nil {
+		return nil, err
+	}
+	return os.ReadFile(path)
+})
+
+// TestMain makes the template outside of every bubble.
+func TestMain(m *testing.M) {
+	if child := os.Getenv(childEnv); child != "" {
+		os.Exit(childMain(child))
+	}
+	if _, err := template(); err != nil {
+		fmt.Fprintln(os.Stderr, "make store:", err)
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
+
+// freshStore writes an empty store and gives its path. Where there is a file system in memory it lies there, since nobody pulls the
+// plug on these tests.
+func freshStore(t testing.TB) string {
+	t.Helper()
+	parent := t.TempDir()
+	if dir, err := os.MkdirTemp("/dev/shm", "kw-test-"); err == nil {
+		parent = dir
+		t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	}
+	path := filepath.Join(parent, "state", "keywright.db")
+	content, err := template()
+	if err == nil {
+		err = os.Mkdir(filepath.Dir(path), 0o700)
+	}
+	if err == nil {
+		err = os.WriteFile(path, content, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
 func (w *world) open() {
 	w.t.Helper()
-	s, err := store.Open(context.Background(), w.url, store.Options{Hook: func(op string) error {
+	s, err := store.Open(context.Background(), w.url, store.Options{Now: w.now, Hook: func(op string) error {
 		if w.hook != nil {
 			return w.hook(op)
 		}
@@ -105,17 +172,21 @@ func (w *world) add(k apikey.Name, state apikey.State) apikey.Version {
 func (w *world) runner() *runner.Runner {
 	w.runners++
 	return runner.New(runner.Surroundings{
-		Store: w.store, Vault: w.vault, Provider: w.issuer, Owner: fmt.Sprintf("runner-%d", w.runners),
+		Store: w.store, Vault: w.vault, Provider: w.issuer, Owner: fmt.Sprintf("runner-%d", w.runners), Now: w.now,
 		Place: func(p rotation.Place) (*location.Location, error) {
 			return location.New(p.Name, "memory", w.places.Driver(p.Name), location.Options{}), nil
 		},
-		Places: func(apikey.Name) []rotation.Place { return nil },
-		Test:   func(context.Context, rotation.Test, secret.Value) error { return nil },
+		Places: func(apikey.Name) []rotation.Place {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			return slices.Clone(w.extra)
+		},
+		Test: func(context.Context, rotation.Test, secret.Value) error { return w.tested },
 		Tell: func(_ context.Context, n runner.Notice) error {
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			w.notices = append(w.notices, n)
-			return nil
+			return w.told
 		},
 		Report: func(_ context.Context, row rotation.Row, outcome string) error {
 			w.mu.Lock()
@@ -136,7 +207,7 @@ func (w *world) plan(kind rotation.Kind) rotation.Plan {
 	p := rotation.Plan{
 		ID: "r-1", Key: key, Kind: kind, Reason: rotation.ReasonScheduled, Actor: "op", UID: 1000, Created: time.Now(), Process: rotation.ProcessOrdinary,
 		Organization: "org", Workspace: "ws", Environment: apikey.Production, Class: "production-primary", Backup: backup, Pairs: []string{"prod-primary+prod-secondary"},
-		Soak: 2 * time.Hour, Watch: 2 * time.Hour, HealthWait: 30 * time.Second, Parallel: 4, Admin: true, Usage: true, Tell: true,
+		Soak: 2 * time.Hour, Watch: 3 * time.Second, HealthWait: 30 * time.Second, Parallel: 4, Admin: true, Usage: true, Tell: true,
 		Tests: []rotation.Test{{Name: "smoke"}},
 	}
 	var production []string
@@ -226,7 +297,7 @@ func (w *world) finish(id string, answer func(rotation.Row)) rotation.Row {
 			if answer != nil && (next.Status == rotation.Paused || next.Status == rotation.Waiting) {
 				answer(row)
 			}
-			time.Sleep(time.Until(next.Wake))
+			time.Sleep(next.Wake.Sub(w.now()))
 		}
 	}
 	w.t.Fatalf("no end: %s, %s", w.row(id).Status, w.row(id).Note)
@@ -245,7 +316,7 @@ func (w *world) until(id string, done func() bool) {
 		if done() {
 			return
 		}
-		time.Sleep(time.Until(next.Wake))
+		time.Sleep(next.Wake.Sub(w.now()))
 	}
 	w.t.Fatalf("did not come so far: %s", w.row(id).Note)
 }
@@ -259,44 +330,124 @@ func (w *world) signal(id string, s rotation.Signal, d rotation.SignalData) {
 	}
 }
 
-// check is the independent checker: it reads the places, the issuer and the inventory, and nothing of the journal.
+// check is the independent checker: it reads the places, the issuer, the inventory and the audit chain, and nothing of the journal.
 func (w *world) check(outcome rotation.Row) {
 	w.t.Helper()
-	for _, v := range w.issuer.violations {
-		w.t.Errorf("I1/I2: %s", v)
+	for _, problem := range w.problems(outcome) {
+		w.t.Error(problem)
 	}
+}
+
+// stranded names every place and running consumer whose value the issuer refuses, and every act that stranded one: invariants I1 and I2.
+func (w *world) stranded() (problems []string) {
+	say := func(format string, args ...any) { problems = append(problems, fmt.Sprintf(format, args...)) }
+	w.issuer.mu.Lock()
+	problems = append(problems, w.issuer.violations...)
+	w.issuer.mu.Unlock()
+	if w.emergent {
+		return problems
+	}
+	for _, name := range w.places.Names() {
+		p := w.places.Place(name)
+		if !w.issuer.accepts(p.Held().Digest()) {
+			say("I1: %s holds a refused value", name)
+		}
+		for _, d := range p.Consumers() {
+			if !w.issuer.accepts(d) {
+				say("I1: a consumer of %s runs with a refused value", name)
+			}
+		}
+	}
+	return problems
+}
+
+// problems is what the checker finds after the end of a rotation.
+func (w *world) problems(outcome rotation.Row) (problems []string) {
+	w.t.Helper()
+	problems = w.stranded()
+	say := func(format string, args ...any) { problems = append(problems, fmt.Sprintf(format, args...)) }
+	if !outcome.Status.Ended() || outcome.Status != rotation.Done && outcome.Note == "" {
+		say("ended %q without a word: %q", outcome.Status, outcome.Note)
+	}
+	versions := w.versions(key)
 	current := w.inState(key, apikey.Current)
-	if len(current) > 1 {
-		w.t.Errorf("I6: %d current versions", len(current))
+	if len(current) != 1 {
+		say("I6: %d current versions", len(current))
+		return problems
 	}
-	if len(current) == 0 {
-		return
+	if pending := w.inState(key, apikey.Pending); len(pending) > 0 && outcome.Status != rotation.Superseded {
+		say("a version is pending and no rotation is under way")
 	}
 	for _, name := range w.places.Names() {
 		p := w.places.Place(name)
 		held := p.Held().Digest()
-		if !w.issuer.accepts(held) {
-			w.t.Errorf("I1: %s holds a refused value after %s", name, outcome.Status)
-		}
 		if held != current[0].Digest {
-			w.t.Errorf("%s holds %s, current is %s (%s)", name, held.Fingerprint(), current[0].Fingerprint(), outcome.Status)
+			say("%s holds %s, current is %s (%s)", name, held.Fingerprint(), current[0].Fingerprint(), outcome.Status)
 		}
 		for _, d := range p.Consumers() {
-			if !w.issuer.accepts(d) {
-				w.t.Errorf("I1: a consumer of %s runs with a refused value", name)
+			if d != current[0].Digest {
+				say("a consumer of %s runs with %s, current is %s", name, d.Fingerprint(), current[0].Fingerprint())
 			}
+		}
+		if string(p.Neighbours()) != "OTHER=1\n" {
+			say("I5: the neighbours in %s changed", name)
 		}
 	}
 	err := w.store.View(context.Background(), func(tx *store.Tx) error {
 		locks, err := tx.Locks()
 		if len(locks) > 0 {
-			w.t.Errorf("locks left: %v", locks)
+			say("locks left: %v", locks)
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		claims, err := tx.Claims()
+		if len(claims) > 0 {
+			say("claims left: %v", claims)
+		}
+		if err != nil {
+			return err
+		}
+		for _, v := range versions {
+			_, _, err := tx.Sealed(v.ID)
+			if lost := err != nil; lost != (v.State == apikey.Archived) {
+				say("lost: the value of %s, which is %s, is sealed: %v", v.ID, v.State, !lost)
+			}
+		}
+		report, err := verifyAudit(w.store, tx)
+		for _, p := range report.Problems {
+			say("I9: %s", p.Text)
+		}
+		if err != nil {
+			return err
+		}
+		acts := map[string]int{}
+		for e, err := range tx.Audit() {
+			if err != nil {
+				return err
+			}
+			if e.Event.Rotation == outcome.ID {
+				acts[string(e.Event.Type)]++
+			}
+		}
+		if acts[string(event.RotationStarted)] != 1 || acts[string(event.RotationEnded)] != 1 {
+			say("I9: the audit has %d starts and %d ends of %s", acts[string(event.RotationStarted)], acts[string(event.RotationEnded)], outcome.ID)
+		}
+		return nil
 	})
 	if err != nil {
-		w.t.Error(err)
+		say("%v", err)
 	}
+	return problems
+}
+
+// verifyAudit checks the chain. No checkpoint is made here, so that any key serves.
+func verifyAudit(s *store.Store, tx *store.Tx) (audit.Report, error) {
+	public, _, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		return audit.Report{}, err
+	}
+	return audit.Verifier{Store: s.ID(), Keys: []ed25519.PublicKey{public}}.Verify(tx.Audit())
 }
 
 // vault hands out copies, since the runner destroys what it borrowed.
@@ -374,7 +525,7 @@ func (i *issuer) Inspect(_ context.Context, v secret.Value) (provider.Verdict, e
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if err := i.broken("inspect"); err != nil {
-		return provider.Verdict{Answer: provider.Unknown, Reason: err.Error()}, nil
+		return verdictOf(err), nil
 	}
 	k := i.keys[v.Digest()]
 	if k == nil || k.status != provider.Active {
@@ -387,7 +538,27 @@ func (i *issuer) Count(ctx context.Context, v secret.Value) (provider.Verdict, e
 	return i.Inspect(ctx, v)
 }
 
+// verdictOf gives what the client of the real provider makes of an answer.
+func verdictOf(err error) provider.Verdict {
+	v := provider.Verdict{Answer: provider.Unknown, Reason: err.Error(), RetryAfter: fault.RetryAfterOf(err), Date: time.Now()}
+	switch fault.KindOf(err) {
+	case fault.Unauthenticated:
+		v.Answer, v.Status = provider.Dead, 401
+	case fault.Forbidden:
+		v.Answer, v.Status = provider.Blocked, 403
+	case fault.RateLimited:
+		v.Answer, v.Status = provider.Blocked, 429
+	}
+	return v
+}
+
 func (i *issuer) Message(ctx context.Context, v secret.Value) (provider.Verdict, error) {
+	i.mu.Lock()
+	if err := i.broken("message"); err != nil {
+		i.mu.Unlock()
+		return verdictOf(err), nil
+	}
+	i.mu.Unlock()
 	got, err := i.Inspect(ctx, v)
 	if err == nil && got.Answer == provider.Live {
 		i.mu.Lock()
@@ -453,4 +624,8 @@ func (i *issuer) Usage(_ context.Context, q provider.UsageQuery) (provider.Usage
 	return u, nil
 }
 
-func (i *issuer) Clock(context.Context) (time.Time, error) { return time.Now(), nil }
+func (i *issuer) Clock(context.Context) (time.Time, error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return time.Now(), i.broken("clock")
+}
