@@ -91,7 +91,8 @@ func newKMSClient(ctx context.Context, region string) (kmsClient, error) {
 		}
 		return nil, fault.New(fault.Unauthenticated, "set up AWS KMS: no AWS identity found", fault.Hint("try: aws sts get-caller-identity"))
 	}
-	return kms.NewFromConfig(cfg, func(o *kms.Options) { o.HTTPClient = awswire.Around(cfg.HTTPClient) }), nil
+	// cfg.HTTPClient is nil without a CA bundle in the AWS configuration; the options have the client that is then used.
+	return kms.NewFromConfig(cfg, func(o *kms.Options) { o.HTTPClient = awswire.Around(o.HTTPClient) }), nil
 }
 
 // ID implements Master: "aws-kms:" and the key as configured.
