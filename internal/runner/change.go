@@ -166,8 +166,9 @@ func (s *saga) withdraw(ctx context.Context, p rotation.Place, l *location.Locat
 
 // lastReceipt finds the newest receipt of a verb for a place in this rotation.
 func (s *saga) lastReceipt(place string, v rotation.Verb) (location.Receipt, bool) {
-	for i := len(s.journal) - 1; i >= 0; i-- {
-		e := s.journal[i]
+	journal := s.entries()
+	for i := len(journal) - 1; i >= 0; i-- {
+		e := journal[i]
 		if e.Type == rotation.Made && isEffect(e.Effect, place, v) {
 			r, err := s.receipt(e.Effect)
 			return r, err == nil

@@ -112,7 +112,7 @@ func (s *saga) versionID(r rotation.Role) apikey.VersionID {
 	case rotation.Old:
 		return s.row.Plan.Old
 	case rotation.New:
-		return rotation.Chosen(s.row.Plan, s.journal)
+		return rotation.Chosen(s.row.Plan, s.entries())
 	}
 	return ""
 }
@@ -151,8 +151,9 @@ func (s *saga) place(name string) (rotation.Place, *location.Location, error) {
 
 // receipt reads the receipt that an earlier effect left.
 func (s *saga) receipt(effect string) (location.Receipt, error) {
-	for i := len(s.journal) - 1; i >= 0; i-- {
-		if e := s.journal[i]; e.Type == rotation.Made && e.Effect == effect {
+	journal := s.entries()
+	for i := len(journal) - 1; i >= 0; i-- {
+		if e := journal[i]; e.Type == rotation.Made && e.Effect == effect {
 			var r location.Receipt
 			if err := json.Unmarshal(e.Data, &r); err != nil {
 				return r, fault.Wrap(fault.Corrupt, err, "read receipt of "+effect)
@@ -165,8 +166,9 @@ func (s *saga) receipt(effect string) (location.Receipt, error) {
 
 // made gives the time of the newest made effect that pick accepts, or zero.
 func (s *saga) made(pick func(id string) bool) time.Time {
-	for i := len(s.journal) - 1; i >= 0; i-- {
-		if e := s.journal[i]; e.Type == rotation.Made && pick(e.Effect) {
+	journal := s.entries()
+	for i := len(journal) - 1; i >= 0; i-- {
+		if e := journal[i]; e.Type == rotation.Made && pick(e.Effect) {
 			return e.At
 		}
 	}
@@ -180,25 +182,6 @@ func (s *saga) ask(ctx context.Context, id apikey.VersionID) (v provider.Verdict
 		return err
 	})
 	return v, err
-}
-
-// refusal of a verdict as an error, for effects that need the value to be accepted.
-func needLive(what string, v provider.Verdict) error {
-	opts := []fault.Option{fault.RetryAfter(v.RetryAfter)}
-	switch v.Answer {
-	case provider.Live:
-		return nil
-	case provider.Dead:
-		return fault.New(fault.Unauthenticated, what+": the provider refuses the value ("+v.Reason+")", append(opts, fault.Hint("make a new key in the Console and hand it in with keywright key add"))...)
-	case provider.Blocked:
-		kind := fault.Unavailable
-		if v.Status == 403 {
-			kind = fault.Forbidden
-		}
-		return fault.New(kind, what+": the value is genuine and its use is blocked ("+v.Reason+")", append(opts, fault.Hint("look at limits, credit and permissions in the Console"))...)
-	default:
-		return fault.New(fault.Unavailable, what+": the provider gave no answer ("+v.Reason+")", opts...)
-	}
 }
 
 // ---- preflight ----
@@ -287,7 +270,7 @@ func (s *saga) checkBackup(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return needLive("check backup key "+string(backup), v)
+	return v.Need("check backup key " + string(backup))
 }
 
 func (s *saga) currentOf(ctx context.Context, key apikey.Name) (id apikey.VersionID, err error) {

@@ -116,7 +116,7 @@ var errOvertaken = errors.New("overtaken")
 type saga struct {
 	*Runner
 	row     rotation.Row
-	journal []rotation.Entry
+	journal atomic.Pointer[[]rotation.Entry]
 	log     *slog.Logger
 	signals atomic.Int64
 	wake    chan struct{}
@@ -203,7 +203,7 @@ func (s *saga) drive(ctx context.Context) (Next, error) {
 		if err := s.reload(ctx); err != nil {
 			return Next{}, err
 		}
-		move := rotation.Next(s.row.Plan, s.journal, s.Now())
+		move := rotation.Next(s.row.Plan, s.entries(), s.Now())
 		started, held, err := s.start(ctx, move)
 		if err != nil {
 			return Next{}, err
@@ -513,11 +513,25 @@ func (s *saga) event(t event.Type, e rotation.Effect) event.Event {
 
 // reload reads what was added to the journal since the last look.
 func (s *saga) reload(ctx context.Context) error {
-	return s.Store.View(ctx, func(tx *store.Tx) (err error) {
-		more, err := tx.JournalAfter(s.row.ID, int64(len(s.journal)))
-		s.journal = append(s.journal, more...)
+	known := s.entries()
+	var more []rotation.Entry
+	err := s.Store.View(ctx, func(tx *store.Tx) (err error) {
+		more, err = tx.JournalAfter(s.row.ID, int64(len(known)))
 		return err
 	})
+	if err == nil && len(more) > 0 {
+		longer := append(known, more...)
+		s.journal.Store(&longer)
+	}
+	return err
+}
+
+// entries gives the journal as it was last read. It is not changed afterwards: effects under way read it while drive reads on.
+func (s *saga) entries() []rotation.Entry {
+	if j := s.journal.Load(); j != nil {
+		return *j
+	}
+	return nil
 }
 
 // park leaves the rotation until its wake time or a signal. parked is false when a signal came meanwhile.
