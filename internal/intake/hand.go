@@ -185,28 +185,12 @@ func (h *hand) live(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := needLive("test key", v); err != nil {
+	if err := v.Need("test key"); err != nil {
 		return err
 	}
 	h.verdict = v
 	h.check(CheckLive, OK, "the provider accepts it")
 	return nil
-}
-
-// needLive turns every answer but Live into an error whose kind says what it means.
-func needLive(doing string, v provider.Verdict) error {
-	text := doing + ": " + cmp.Or(v.Reason, "the provider says "+string(v.Answer))
-	switch {
-	case v.Answer == provider.Live:
-		return nil
-	case v.Answer == provider.Dead:
-		return fault.New(fault.Unauthenticated, text, fault.Hint("see in the Console whether the key is active, and copy it whole; a key is shown once, so make a new one if it is lost"))
-	case v.Answer == provider.Blocked && v.Status == 429:
-		return fault.New(fault.RateLimited, text, fault.Hint("the key is genuine; hand it in again when the limit is over"), fault.RetryAfter(v.RetryAfter))
-	case v.Answer == provider.Blocked:
-		return fault.New(fault.Forbidden, text, fault.Hint("the key is genuine; see limits, payment and permissions of the organization in the Console"))
-	}
-	return fault.New(fault.Unavailable, text, fault.Hint("this says nothing about the key; hand it in again later"), fault.RetryAfter(v.RetryAfter))
 }
 
 // belongs compares what the provider said of the value to what the slot is pinned to.
@@ -299,7 +283,7 @@ func (h *hand) count(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := needLive("count tokens with key", v); err != nil {
+	if err := v.Need("count tokens with key"); err != nil {
 		return err
 	}
 	h.check(CheckCount, OK, "a token count is answered")

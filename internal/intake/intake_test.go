@@ -131,7 +131,7 @@ func TestAddLiveTest(t *testing.T) {
 		{"refused", simulator.Fault{Path: "/v1/models", Status: 401, Type: "authentication_error"}, fault.Unauthenticated},
 		{"creator left", simulator.Fault{Path: "/v1/models", Status: 400, ErrorCode: "claude_code_key_creator_not_member"}, fault.Unauthenticated},
 		{"permission", simulator.Fault{Path: "/v1/models", Status: 403, Type: "permission_error"}, fault.Forbidden},
-		{"payment", simulator.Fault{Path: "/v1/models", Status: 402, Type: "billing_error"}, fault.Forbidden},
+		{"payment", simulator.Fault{Path: "/v1/models", Status: 402, Type: "billing_error"}, fault.Unavailable},
 		{"limit", simulator.Fault{Path: "/v1/models", Status: 429, Type: "rate_limit_error", RetryAfter: time.Minute}, fault.RateLimited},
 		{"overloaded", simulator.Fault{Path: "/v1/models", Status: 529, Type: "overloaded_error"}, fault.Unavailable},
 		{"cut", simulator.Fault{Path: "/v1/models", Kind: simulator.FaultDropBefore}, fault.Unavailable},
@@ -331,7 +331,7 @@ func TestAddWithoutHintsAsks(t *testing.T) {
 		id, v := w.make(simulator.CreateKey{})
 		i := w.intake()
 		i.Provider = altered{w.provider.(*anthropic.Admin), func(keys []provider.Key) []provider.Key {
-			keys[0].Hint = ""
+			keys[0].Hint = provider.Hint{}
 			return keys
 		}}
 		_, err := w.add(i, v, w.slot(), options())

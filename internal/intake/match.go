@@ -97,7 +97,7 @@ func (h *hand) candidates(keys []provider.Key, bound map[string]apikey.Version) 
 		case other:
 		case fits:
 			c.fits = append(c.fits, k)
-		case k.Hint == "":
+		case k.Hint.IsZero():
 			c.blind = append(c.blind, k)
 		}
 	}

@@ -75,7 +75,7 @@ type Key struct {
 	ID        string    `json:"id"`
 	Name      string    `json:"name"`
 	Status    Status    `json:"status"`
-	Hint      string    `json:"-"` // first and last characters; for matching alone, never printed
+	Hint      Hint      `json:"-"`
 	Workspace string    `json:"workspace,omitempty"`
 	Principal string    `json:"principal,omitempty"` // user, service_account or empty
 	CreatedBy string    `json:"created_by,omitempty"`
@@ -86,7 +86,7 @@ type Key struct {
 // Matches reports whether the record's hint fits the value. A fit is no proof of identity. A record without a hint fits nothing.
 func (k Key) Matches(v secret.Value) bool {
 	fits := false
-	v.Reveal(func(b []byte) { fits = hintFits(k.Hint, string(b)) })
+	v.Reveal(func(b []byte) { fits = k.Hint.fits(string(b)) })
 	return fits
 }
 

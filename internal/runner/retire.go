@@ -28,7 +28,7 @@ func (s *saga) heartbeat(ctx context.Context) (any, func(*store.Tx) error, error
 		if verdict, err = t.Message(ctx, v); err != nil {
 			return err
 		}
-		return needLive("send heartbeat", verdict)
+		return verdict.Need("send heartbeat")
 	})
 	return verdict, nil, err
 }
@@ -176,7 +176,7 @@ func (s *saga) deactivate(ctx context.Context) (any, func(*store.Tx) error, erro
 		if err != nil {
 			return nil, nil, err
 		}
-		if err := needLive("look at the new version before the old one is set inactive", verdict); err != nil {
+		if err := verdict.Need("look at the new version before the old one is set inactive"); err != nil {
 			return nil, nil, err
 		}
 	}

@@ -181,7 +181,7 @@ func (s *saga) testValue(ctx context.Context, e rotation.Effect) (any, func(*sto
 			if err != nil {
 				return err
 			}
-			if err := needLive("test new version", got); err != nil {
+			if err := got.Need("test new version"); err != nil {
 				return err
 			}
 			if i == 0 {

@@ -264,7 +264,7 @@ func TestKeysOfBothVersions(t *testing.T) {
 		if !k.ExpiresAt.IsZero() {
 			expires = k.ExpiresAt.Format(time.RFC3339)
 		}
-		if k.Workspace != tc.workspace || k.Principal != tc.principal || k.CreatedBy != tc.createdBy || expires != tc.expires || k.Status != provider.Inactive || k.Name != "billing" || k.Hint != "abc...xyz" {
+		if k.Workspace != tc.workspace || k.Principal != tc.principal || k.CreatedBy != tc.createdBy || expires != tc.expires || k.Status != provider.Inactive || k.Name != "billing" || !k.Matches(secret.New([]byte("abc and more xyz"))) {
 			t.Errorf("%s: %+v", tc.name, k)
 		}
 	}

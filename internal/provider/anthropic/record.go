@@ -68,7 +68,7 @@ func parseKey(raw string) (provider.Key, error) {
 		CreatedBy: o.CreatedBy.id(), Principal: o.Principal.principal(),
 	}
 	if o.Hint != nil {
-		k.Hint = *o.Hint
+		k.Hint = provider.NewHint(*o.Hint)
 	}
 	if o.ExpiresAt != nil {
 		k.ExpiresAt = o.ExpiresAt.UTC()

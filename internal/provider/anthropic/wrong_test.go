@@ -146,7 +146,7 @@ func mistakes() []mistake {
 			w.list = func(ctx context.Context, workspace string) ([]provider.Key, error) {
 				keys, err := w.Admin.List(ctx, workspace)
 				for i := range keys {
-					keys[i].Hint = ""
+					keys[i].Hint = provider.Hint{}
 				}
 				return keys, err
 			}

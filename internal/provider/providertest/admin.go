@@ -110,7 +110,7 @@ func lists(x *run) {
 		return
 	}
 	if k := keys[0]; k.ID != other || !k.Matches(v) || k.Name == "" || k.Status != provider.Active || k.CreatedAt.IsZero() || k.CreatedBy == "" {
-		x.Errorf("the record is not whole: %+v", withoutHints(k))
+		x.Errorf("the record is not whole: %+v", k)
 	}
 }
 

@@ -55,28 +55,11 @@ func (x *run) record(results ...any) {
 			fmt.Fprintf(x, "%v %+v %s\n", err, err, fault.HintOf(err))
 			continue
 		}
-		fmt.Fprintf(x, "%+v\n", withoutHints(r))
+		fmt.Fprintf(x, "%+v\n", r)
 		if b, err := json.Marshal(r); err == nil {
 			x.Write(append(b, '\n'))
 		}
 	}
-}
-
-// withoutHints drops the hints of keys, which are for matching and hold a few characters of a value.
-func withoutHints(r any) any {
-	if keys, ok := r.([]provider.Key); ok {
-		out := make([]provider.Key, len(keys))
-		for i, k := range keys {
-			k.Hint = ""
-			out[i] = k
-		}
-		return out
-	}
-	if k, ok := r.(provider.Key); ok {
-		k.Hint = ""
-		return k
-	}
-	return r
 }
 
 func (x *run) searchLeaks() {
