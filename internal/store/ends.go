@@ -1,6 +1,8 @@
 package store
 
 import (
+	"cmp"
+	"slices"
 	"time"
 
 	"github.com/keywright/keywright/internal/apikey"
@@ -23,9 +25,11 @@ func (t *Tx) RotationEnds() ([]RotationEnd, error) {
 		err = row.Scan(&e.ID, &e.Key, &e.Kind, &e.Status, timeColumn{&e.Created}, timeColumn{&e.Ended})
 		return e, err
 	}
-	return all(t, "read ended rotations", scan, `SELECT id, key_name, kind, status, created, ended FROM (
+	list, err := all(t, "read ended rotations", scan, `SELECT id, key_name, kind, status, created, ended FROM (
 			SELECT id, key_name, kind, status, created, ended,
 				ROW_NUMBER() OVER (PARTITION BY key_name ORDER BY ended DESC, created DESC, id DESC) AS place
 			FROM rotations WHERE ended <> 0) AS newest
-		WHERE place = 1 ORDER BY key_name`)
+		WHERE place = 1`)
+	slices.SortFunc(list, func(a, b RotationEnd) int { return cmp.Compare(a.Key, b.Key) })
+	return list, err
 }

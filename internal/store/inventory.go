@@ -1,6 +1,9 @@
 package store
 
 import (
+	"cmp"
+	"slices"
+
 	"github.com/keywright/keywright/internal/apikey"
 	"github.com/keywright/keywright/internal/fault"
 	"github.com/keywright/keywright/internal/secret"
@@ -82,11 +85,20 @@ func (t *Tx) Version(id apikey.VersionID) (apikey.Version, error) {
 // Versions gives the versions of a key, or of all keys when it is empty, ordered by when they were added. Forgotten ones are
 // left out.
 func (t *Tx) Versions(key apikey.Name) ([]apikey.Version, error) {
-	query := `SELECT ` + versionColumns + ` FROM versions WHERE forgotten = 0`
-	if key == "" {
-		return all(t, "read versions", scanVersion, query+` ORDER BY added, id`)
+	const what, query = "read versions", `SELECT ` + versionColumns + ` FROM versions WHERE forgotten + 0 = 0`
+	if key != "" {
+		return all(t, what, scanVersion, query+` AND key_name = $1 ORDER BY added, id`, string(key))
 	}
-	return all(t, "read versions", scanVersion, query+` AND key_name = $1 ORDER BY added, id`, string(key))
+	// The whole table is read as it lies, which the sum tells SQLite, and sorted here: by its index each row is looked up, and its sort copies all
+	// columns.
+	list, err := all(t, what, scanVersion, query)
+	older := func(a, b apikey.Version) int {
+		return cmp.Or(a.Added.Compare(b.Added), cmp.Compare(a.ID, b.ID))
+	}
+	if !slices.IsSortedFunc(list, older) {
+		slices.SortFunc(list, older)
+	}
+	return list, err
 }
 
 // VersionByDigest finds the version with this whole digest; forgotten ones are left out. The zero Digest finds nothing.

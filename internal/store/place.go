@@ -2,6 +2,8 @@ package store
 
 import (
 	"database/sql"
+	"slices"
+	"strings"
 
 	"github.com/keywright/keywright/internal/apikey"
 	"github.com/keywright/keywright/internal/fault"
@@ -37,7 +39,9 @@ func (t *Tx) SetDesired(d Desired) error {
 func (t *Tx) Desired(key apikey.Name) ([]Desired, error) {
 	const what, query = "read desired versions", `SELECT location, key_name, version_id, rotation_id, made_at FROM desired`
 	if key == "" {
-		return all(t, what, scanDesired, query+` ORDER BY location`)
+		list, err := all(t, what, scanDesired, query) // sorted here, since by its index SQLite looks up each row
+		slices.SortFunc(list, func(a, b Desired) int { return strings.Compare(a.Location, b.Location) })
+		return list, err
 	}
 	return all(t, what, scanDesired, query+` WHERE key_name = $1 ORDER BY location`, string(key))
 }
@@ -90,7 +94,9 @@ func (t *Tx) Observations() ([]Observation, error) {
 		err = row.Scan(&o.Location, timeColumn{&o.At}, rawColumn{&o.Holding}, jsonColumn{&o.Err}, rawColumn{&o.Confirmation})
 		return o, err
 	}
-	return all(t, "read observations", scan, `SELECT location, made_at, holding, fault, confirmation FROM observations ORDER BY location`)
+	list, err := all(t, "read observations", scan, `SELECT location, made_at, holding, fault, confirmation FROM observations`)
+	slices.SortFunc(list, func(a, b Observation) int { return strings.Compare(a.Location, b.Location) })
+	return list, err
 }
 
 func faultText(what string, f *rotation.Fault) (text sql.NullString, err error) {

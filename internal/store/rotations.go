@@ -82,9 +82,11 @@ func (t *Tx) Rotations(f RotationFilter) ([]rotation.Row, error) {
 		query += ` AND key_name = $1`
 	}
 	if f.Active {
-		query += ` AND ended = 0`
+		// The sum keeps SQLite from walking all rotations that there ever were, in their order, in place of the few active ones.
+		query += ` AND ended = 0 ORDER BY created + 0 DESC, id DESC`
+	} else {
+		query += ` ORDER BY created DESC, id DESC`
 	}
-	query += ` ORDER BY created DESC, id DESC`
 	if f.Limit > 0 {
 		args = append(args, int64(f.Limit))
 		query += fmt.Sprintf(` LIMIT $%d`, len(args))

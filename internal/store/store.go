@@ -15,6 +15,7 @@ import (
 	"database/sql"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 
@@ -275,6 +276,9 @@ func all[T any](t *Tx, what string, scan func(scanner) (T, error), query string,
 		x, err := scan(rows)
 		if err != nil {
 			return nil, t.s.fail(t.ctx, err, what)
+		}
+		if len(list) == cap(list) {
+			list = slices.Grow(list, max(1, len(list))) // by doubling: append grows long lists by a quarter, and copies them more often
 		}
 		list = append(list, x)
 	}

@@ -111,6 +111,8 @@ CREATE TABLE rotations (
 CREATE UNIQUE INDEX rotations_active ON rotations (key_name) WHERE ended = 0;
 CREATE INDEX rotations_due ON rotations (wake_at) WHERE ended = 0;
 CREATE INDEX rotations_created ON rotations (created);
+-- All that status asks of ended rotations, so that their plans, which are long, need not be passed over.
+CREATE INDEX rotations_ended ON rotations (key_name, ended DESC, created DESC, id DESC, kind, status) WHERE ended <> 0;
 
 CREATE TABLE journal (
     rotation_id TEXT NOT NULL REFERENCES rotations (id),
