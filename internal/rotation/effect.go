@@ -148,6 +148,9 @@ type (
 // over; then the rotation pauses and says so.
 var delays = []time.Duration{time.Second, 2 * time.Second, 5 * time.Second, 10 * time.Second, 30 * time.Second, time.Minute, 2 * time.Minute, 5 * time.Minute}
 
+// look is the longest time between two looks at consumers, which take up a value within seconds or minutes: the next wave waits for them.
+const look = 10 * time.Second
+
 // limits says how long an effect may go on failing, counted from its first failure after the start or the last resume. Verbs that wait
 // for the world (consumers, propagation) have longer ones; a verb that is not listed has fallbackLimit.
 var limits = map[Verb]time.Duration{
@@ -205,7 +208,11 @@ func (t tries) retry(v Verb, patient bool) (at time.Time, ok bool) {
 	if !listed {
 		limit = fallbackLimit
 	}
-	d := max(delays[min(t.failures, len(delays))-1], t.last.RetryAfter)
+	d := delays[min(t.failures, len(delays))-1]
+	if v == Confirm || v == Probe {
+		d = min(d, look)
+	}
+	d = max(d, t.last.RetryAfter)
 	if at = t.lastAt.Add(d); !patient && at.Sub(t.since) > limit {
 		return time.Time{}, false
 	}
