@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -149,13 +150,18 @@ func (a *App) openStore(ctx context.Context) error {
 func (a *App) openCustody(ctx context.Context) error {
 	// New keys are made only while nothing depends on older ones.
 	var empty, unsigned bool
+	var known string
 	err := a.Store.View(ctx, func(tx *store.Tx) error {
 		ids, err := tx.SealedIDs()
 		if err != nil {
 			return err
 		}
 		signed, err := tx.Checkpoints()
-		empty, unsigned = len(ids) == 0, len(signed) == 0
+		if err != nil {
+			return err
+		}
+		known, _, err = tx.Meta(metaAuditKey)
+		empty, unsigned = len(ids) == 0, len(signed) == 0 && known == ""
 		return err
 	})
 	if err != nil {
@@ -174,7 +180,32 @@ func (a *App) openCustody(ctx context.Context) error {
 	}
 	a.vault = &vault{store: a.Store, custody: custody.New(master)}
 	a.signer, err = audit.OpenSigner(filepath.Join(dir, "audit.key"), a.stateDir, unsigned)
-	return err
+	if fault.Is(err, fault.NotFound) {
+		return fault.In(err, "open audit key", fault.Hint("copy audit.key from another host of this store, or from your backup"))
+	}
+	if err != nil || a.signer.KeyID() == known {
+		return err
+	}
+	return a.pinSigner(ctx)
+}
+
+// metaAuditKey is where the store remembers which key signs its checkpoints.
+const metaAuditKey = "audit key"
+
+// pinSigner refuses an audit key other than the one that the store was first used with: hosts that share a store would sign with several keys, and
+// each would call the checkpoints of the others forged.
+func (a *App) pinSigner(ctx context.Context) error {
+	return a.Store.Update(ctx, func(tx *store.Tx) error {
+		known, _, err := tx.Meta(metaAuditKey)
+		switch {
+		case err != nil || known == a.signer.KeyID():
+			return err
+		case known == "":
+			return tx.SetMeta(metaAuditKey, a.signer.KeyID())
+		}
+		return fault.New(fault.Conflict, fmt.Sprintf("open audit key: this host has %s, and this store was used with %s", a.signer.KeyID(), known),
+			fault.Hint("copy audit.key from another host of this store, or from your backup"))
+	})
 }
 
 // metaProviderURL is where the store remembers which provider it belongs to.
@@ -265,6 +296,10 @@ func (a *App) Rewrap(ctx context.Context, spec string) (int, error) {
 	dir, err := config.UserDir()
 	if err != nil {
 		return 0, err
+	}
+	// A relative path starts where it does in keywright.yaml, since that is where the name goes next.
+	if scheme, path, ok := strings.Cut(spec, ":"); ok && (scheme == "file" || scheme == "age") && !filepath.IsAbs(path) {
+		spec = scheme + ":" + filepath.Join(a.Config.Dir, path)
 	}
 	master, err := custody.OpenMaster(ctx, spec, custody.Env{ConfigDir: dir, DataDir: a.stateDir, FirstRun: true})
 	if err != nil {
