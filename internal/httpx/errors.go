@@ -50,9 +50,10 @@ func statusKind(status int, write bool) (fault.Kind, string) {
 		return fault.Unavailable, ""
 	case http.StatusProxyAuthRequired:
 		return fault.Forbidden, "the proxy wants a login"
-	case http.StatusBadGateway, http.StatusGatewayTimeout:
+	case http.StatusInternalServerError, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		// The other side, or a gateway before it, may have got so far as to apply the change.
 		if write {
-			return fault.Indeterminate, "a gateway lost the reply, and the change may have been applied: look before it is repeated"
+			return fault.Indeterminate, "the change may have been applied: look before it is repeated"
 		}
 	}
 	switch {

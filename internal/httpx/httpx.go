@@ -8,8 +8,8 @@
 //
 // The statuses and their kinds: 401 Unauthenticated; 403 Forbidden; 404 and 410 NotFound; 409 and 412 Conflict; 429 RateLimited; 408,
 // 425, 5xx and a connection that failed Unavailable; 3xx and every other 4xx Invalid. A write that may have been applied although no
-// usable reply came (the connection broke after it was made, the reply was cut, too large or not JSON, or a gateway answered 502 or
-// 504) is Indeterminate, unless the caller declared it repeatable.
+// usable reply came (the connection broke after it was made, the reply was cut, too large or not JSON, or the status was 500, 502, 503
+// or 504) is Indeterminate, unless the caller declared it repeatable.
 package httpx
 
 import (

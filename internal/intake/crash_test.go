@@ -83,7 +83,8 @@ func TestTheWayBack(t *testing.T) {
 		want  fault.Kind // Unknown: the proof succeeds
 	}{
 		{"reply to inactive lost", simulator.Fault{Method: "POST", Path: path, Kind: simulator.FaultDropAfter, Times: 1}, fault.Unknown},
-		{"reply to inactive is an error, applied", simulator.Fault{Method: "POST", Path: path, Kind: simulator.FaultReplyAfter, Status: 500, Times: 1}, fault.Unavailable},
+		{"reply to inactive is an error, applied", simulator.Fault{Method: "POST", Path: path, Kind: simulator.FaultReplyAfter, Status: 500, Times: 1}, fault.Unknown},
+		{"reply to inactive is an error, not applied", simulator.Fault{Method: "POST", Path: path, Status: 500, Times: 1}, fault.Indeterminate},
 		{"reply to active lost", simulator.Fault{Method: "POST", Path: path, Kind: simulator.FaultDropAfter, Skip: 1, Times: 1}, fault.Unknown},
 		{"active not applied, twice", simulator.Fault{Method: "POST", Path: path, Status: 529, Type: "overloaded_error", Skip: 1, Times: 2}, fault.Unknown},
 		{"no right to change", simulator.Fault{Method: "POST", Path: path, Status: 403, Type: "permission_error"}, fault.Forbidden},

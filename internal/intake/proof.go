@@ -223,7 +223,7 @@ func (h *hand) test(ctx context.Context, setter provider.StatusSetter, a act) er
 	}
 	if err == nil || fault.Is(err, fault.Indeterminate) {
 		h.check(CheckBinding, Doing, "waiting until the value is refused")
-		err = h.awaitRefused(alive, h.value, a.ProviderID)
+		err = h.refusedAfter(alive, err, h.value, a.ProviderID)
 		if perr := h.point(actRefused); perr != nil {
 			return perr
 		}
@@ -285,6 +285,16 @@ func (i *Intake) restore(ctx context.Context, setter provider.StatusSetter, id s
 		return fault.In(err, "set key active again")
 	}
 	return i.point(actActive)
+}
+
+// refusedAfter waits until the value is refused. set is the error of setting the id inactive: where it is not known whether that was applied,
+// a value that is still accepted says nothing about the id.
+func (i *Intake) refusedAfter(ctx context.Context, set error, v secret.Value, id string) error {
+	err := i.awaitRefused(ctx, v, id)
+	if set != nil && fault.Is(err, fault.Conflict) {
+		return set
+	}
+	return err
 }
 
 // awaitRefused asks until the value is refused. A value that is accepted to the end belongs to another id.

@@ -181,7 +181,7 @@ func (h *hand) takeOut(ctx context.Context, setter provider.StatusSetter, v apik
 	}
 	if err == nil || fault.Is(err, fault.Indeterminate) {
 		h.check(CheckRetired, Doing, "waiting until the value is refused")
-		err = h.awaitRefused(alive, h.value, v.ProviderID)
+		err = h.refusedAfter(alive, err, h.value, v.ProviderID)
 		if perr := h.point(actRefused); perr != nil {
 			return perr
 		}
