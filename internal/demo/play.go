@@ -96,6 +96,9 @@ func (d *demo) rotateAndCrash(ctx context.Context) (*running, error) {
 	d.line(fmt.Sprintf("$ kill -9 %d", r.pid))
 	d.say(fmt.Sprintf("killed between the write to %s and the answer of its reload; %s has the old key. What stands:", web.place, agent.place))
 	d.standing()
+	if got, want := agent.fingerprint(), d.cast.Primary.Old.Fingerprint(); got != want {
+		return nil, fault.Newf(fault.Conflict, "look at %s after the kill: it uses %s, want %s", agent.place, got, want)
+	}
 	if _, err := d.keywright(ctx, call{args: []string{"rotation", "list"}}); err != nil {
 		return nil, err
 	}
@@ -234,12 +237,13 @@ func (d *demo) summary(l leak) error {
 	}
 	d.line(fmt.Sprintf("  %-12s %8d %9d   %d", "all", all.Served, all.Streamed, failed))
 	d.line("  The provider's log has the same numbers.")
-	d.line(fmt.Sprintf("  The team's channel got %d notices by webhook.", d.notices.Load()))
+	d.line(fmt.Sprintf("  The team's channel, a webhook, got %d notices.", d.notices.Load()))
 	d.line("")
 	d.line("  the emergency's own gap, since the leaked key was cut off at once:")
 	d.line("    " + d.gap(l))
 	d.line("")
-	d.line("  real       worker processes and their restarts, files, HTTP, the official SDK, kill -9, SQLite, sealed custody, audit chain")
+	d.line("  real       the program, worker processes and their restarts, files, HTTP, the official SDK, kill -9, SQLite,")
+	d.line("             sealed custody, the audit chain")
 	simulated := "  simulated  the provider's API and Console"
 	if d.moto != "" {
 		simulated += "; the Secrets Manager is moto"
@@ -277,5 +281,9 @@ func (d *demo) gap(l leak) string {
 	if n == 0 {
 		return fmt.Sprintf("%s: no request failed; done after %.1f s", d.apps[3].place, l.took.Seconds())
 	}
-	return fmt.Sprintf("%s: %d requests failed, status %s, within %.1f s; done after %.1f s", d.apps[3].place, n, t.statuses(), t.Last.Sub(t.First).Seconds(), l.took.Seconds())
+	noun := "requests"
+	if n == 1 {
+		noun = "request"
+	}
+	return fmt.Sprintf("%s: %d %s failed, status %s, within %.2f s; done after %.1f s", d.apps[3].place, n, noun, t.statuses(), t.Last.Sub(t.First).Seconds(), l.took.Seconds())
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -51,6 +52,8 @@ func TestRealDemo(t *testing.T) {
 		}
 	}
 
+	transcript(t, s.all.String())
+
 	values := cast.Values()
 	secrettest.NoLeak(t, "stdout", s.all.Bytes(), values...)
 	secrettest.NoLeak(t, "stderr", s.err.Bytes(), values...)
@@ -70,6 +73,40 @@ func TestRealDemo(t *testing.T) {
 	}
 	secrettest.NoLeakIn(t, keep, places, values...)
 	searchable(t, keep, cast)
+}
+
+// transcript compares the lines that the README shows with those of this demo, but for numbers and fingerprints.
+func transcript(t *testing.T, shown string) {
+	t.Helper()
+	if !strings.Contains(shown, "agent-aws") {
+		t.Log("the transcript is not compared: moto_server is not installed, and it was made with it")
+		return
+	}
+	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "demo-transcript.txt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := map[string]bool{}
+	for line := range strings.Lines(shown) {
+		known[plain(line)] = true
+	}
+	lines := 0
+	for line := range strings.Lines(string(text)) {
+		lines++
+		if !known[plain(line)] {
+			t.Errorf("docs/demo-transcript.txt has a line that the demo does not print any more: %q", line)
+		}
+	}
+	if lines < 5 || lines > 15 {
+		t.Errorf("docs/demo-transcript.txt has %d lines", lines)
+	}
+}
+
+var changing = regexp.MustCompile(`kf_[0-9a-f]+|[0-9]+`)
+
+// plain takes out of a line what is different in every demo.
+func plain(line string) string {
+	return strings.Join(strings.Fields(changing.ReplaceAllString(line, "N")), " ")
 }
 
 // searchable makes sure that the search could have found something: the places hold the values that were looked for, and the store is there.
