@@ -201,7 +201,7 @@ func (c *Config) shortForm(k *Key) []Wave {
 }
 
 // judge looks at what no single field shows.
-func (c *Config) judge(r *reader) {
+func (c *Config) judge(r *reader, o Options) {
 	if !nameRE.MatchString(c.Organization) {
 		r.badAt(".organization", nameHint, `"organization" cannot be %s`, quote(c.Organization))
 	}
@@ -228,7 +228,7 @@ func (c *Config) judge(r *reader) {
 			c.judgePolicy(r, path, "class "+quote(name), class.Policy)
 		}
 	}
-	c.judgeLocations(r)
+	c.judgeLocations(r, o)
 	c.judgeKeys(r)
 	for i, ch := range c.Notify {
 		path := fmt.Sprintf(".notify[%d]", i)
@@ -293,7 +293,7 @@ func (c *Config) judgePolicy(r *reader, path, what string, p Policy) {
 	}
 }
 
-func (c *Config) judgeLocations(r *reader) {
+func (c *Config) judgeLocations(r *reader, o Options) {
 	addresses := map[string]string{}
 	for _, name := range slices.Sorted(maps.Keys(c.Locations)) {
 		l := c.Locations[name]
@@ -314,10 +314,14 @@ func (c *Config) judgeLocations(r *reader) {
 			r.badAt(path, fault.HintOf(err), "location %q: %s", name, msg)
 			continue
 		}
-		if other, same := addresses[place.Address()]; same {
+		if o.SkipSamePlace {
+			continue
+		}
+		address := place.Address()
+		if other, same := addresses[address]; same {
 			r.warnAt(path, "give one of them another place, or use one name for both", "location %q is the same place as %q", name, other)
 		} else {
-			addresses[place.Address()] = name
+			addresses[address] = name
 		}
 	}
 }
@@ -363,18 +367,20 @@ func (c *Config) judgeKeys(r *reader) {
 			}
 			production = production || w.Production
 			for j, place := range w.Locations {
-				spot := fmt.Sprintf("%s.locations[%d]", at, j)
-				if short {
-					spot = fmt.Sprintf("%s.locations[%d]", path, slices.Index(k.Locations, place))
+				spot := func() string {
+					if short {
+						return fmt.Sprintf("%s.locations[%d]", path, slices.Index(k.Locations, place))
+					}
+					return fmt.Sprintf("%s.locations[%d]", at, j)
 				}
 				l := c.Locations[place]
 				switch {
 				case l == nil:
-					r.badAt(spot, meant(place, places, "locations: "), "unknown location %s in %s", quote(place), what)
+					r.badAt(spot(), meant(place, places, "locations: "), "unknown location %s in %s", quote(place), what)
 				case seen[place]:
-					r.badAt(spot, "name it once", "location %q is in %s twice", place, what)
+					r.badAt(spot(), "name it once", "location %q is in %s twice", place, what)
 				case w.Production && l.Home != "" && l.Home != name:
-					r.badAt(spot, "use it in a wave before production", "location %q has its home with key %q and cannot be in production of %s", place, l.Home, what)
+					r.badAt(spot(), "use it in a wave before production", "location %q has its home with key %q and cannot be in production of %s", place, l.Home, what)
 				default:
 					usedBy[place] = append(usedBy[place], name)
 				}

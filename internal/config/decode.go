@@ -57,6 +57,7 @@ type reader struct {
 	warnings   []Warning
 	more       int
 	known      map[reflect.Type][]field // by fieldsOf
+	named      map[reflect.Type]map[string]bool
 	filled     map[reflect.Type]bool    // whether prefill has anything to do
 	defaults   map[string]reflect.Value // by type and text
 }
@@ -71,10 +72,23 @@ func (r *reader) fieldsOf(t reflect.Type) []field {
 	return fs
 }
 
+// namesOf gives the names of fieldsOf. It is not to be changed.
+func (r *reader) namesOf(t reflect.Type) map[string]bool {
+	names, ok := r.named[t]
+	if !ok {
+		names = map[string]bool{}
+		for _, f := range r.fieldsOf(t) {
+			names[f.name] = true
+		}
+		r.named[t] = names
+	}
+	return names
+}
+
 func newReader() *reader {
 	return &reader{
 		places: map[string]position{}, open: map[string]bool{}, anchors: map[string]ast.Node{},
-		known: map[reflect.Type][]field{}, filled: map[reflect.Type]bool{}, defaults: map[string]reflect.Value{},
+		known: map[reflect.Type][]field{}, named: map[reflect.Type]map[string]bool{}, filled: map[reflect.Type]bool{}, defaults: map[string]reflect.Value{},
 	}
 }
 
@@ -143,12 +157,7 @@ func tokenOf(n ast.Node) *token.Token {
 // resolve follows anchors, aliases and tags to the node that counts. ok is false when a problem was reported. The caller calls
 // done when it has finished with the node.
 func (r *reader) resolve(n ast.Node) (_ ast.Node, done func(), ok bool) {
-	var followed []string
-	done = func() {
-		for _, f := range followed {
-			delete(r.open, f)
-		}
-	}
+	done = func() {}
 	for range maxDepth {
 		if r.nodes++; r.nodes > maxNodes {
 			if r.nodes == maxNodes+1 {
@@ -171,7 +180,11 @@ func (r *reader) resolve(n ast.Node) (_ ast.Node, done func(), ok bool) {
 				return nil, done, false
 			}
 			r.open[name] = true
-			followed = append(followed, name)
+			before := done
+			done = func() {
+				delete(r.open, name)
+				before()
+			}
 			n = to
 		case *ast.TagNode:
 			switch x.Start.Value {
@@ -225,8 +238,9 @@ func (r *reader) entries(n ast.Node, a at, use func([]entry)) {
 		r.bad(n, "write NAME: followed by a value, one per line", "%s must be a set of names with values, not %s", a.what, sortOf(n))
 		return
 	}
-	var out, merged []entry
-	seen := map[string]ast.Node{}
+	var merged []entry
+	out := make([]entry, 0, len(values))
+	seen := names{}
 	for _, v := range values {
 		if v.Key.IsMergeKey() {
 			r.merge(v.Value, a, &merged)
@@ -237,20 +251,44 @@ func (r *reader) entries(n ast.Node, a at, use func([]entry)) {
 			r.bad(v, "", "a name in %s must be a plain word", a.what)
 			continue
 		}
-		if first, twice := seen[name]; twice {
+		if first := seen.of(out, name); first != nil {
 			r.bad(v.Key, fmt.Sprintf("first on line %d; keep one", r.where(first).line), "%s is given twice in %s", quote(name), a.what)
 			continue
 		}
-		seen[name] = v.Key
 		out = append(out, entry{name, v.Key, v.Value})
 	}
 	for _, e := range merged {
-		if seen[e.name] == nil {
-			seen[e.name] = e.key
+		if seen.of(out, e.name) == nil {
 			out = append(out, e)
 		}
 	}
 	use(out)
+}
+
+// names finds entries by their names. Few are looked through, since a map for each of thousands of small mappings costs more than it saves.
+type names struct {
+	byName map[string]ast.Node
+	noted  int // entries that are in byName
+}
+
+// of gives the key of the entry of es with this name, or nil. es is the one of the call before, or that with more behind it.
+func (n *names) of(es []entry, name string) ast.Node {
+	const few = 16
+	if len(es) <= few {
+		for i := range es {
+			if es[i].name == name {
+				return es[i].key
+			}
+		}
+		return nil
+	}
+	if n.byName == nil {
+		n.byName = make(map[string]ast.Node, cap(es))
+	}
+	for ; n.noted < len(es); n.noted++ {
+		n.byName[es[n.noted].name] = es[n.noted].key
+	}
+	return n.byName[name]
 }
 
 func (r *reader) merge(n ast.Node, a at, into *[]entry) {
@@ -406,30 +444,41 @@ func (r *reader) structure(n ast.Node, v reflect.Value, a at, skip map[string]bo
 // fields reads entries into the fields of v. Names in skip were read by the caller.
 func (r *reader) fields(n ast.Node, es []entry, v reflect.Value, a at, skip map[string]bool) {
 	fs := r.fieldsOf(v.Type())
-	given := map[string]bool{}
+	given := make([]bool, len(fs)+1) // the last stands for a name that is none of them
 	for _, e := range es {
 		if skip[e.name] {
 			continue
 		}
-		i := slices.IndexFunc(fs, func(f field) bool { return f.name == e.name })
-		if i < 0 {
+		i := indexOf(fs, e.name)
+		if i == len(fs) {
 			names := slices.Collect(maps.Keys(skip))
 			for _, f := range fs {
 				names = append(names, f.name)
 			}
 			r.bad(e.key, meant(e.name, names, "allowed here: "), "unknown field %s in %s", quote(e.name), a.what)
-			given[nearest(e.name, names)] = true // it is not missing as well
+			given[indexOf(fs, nearest(e.name, names))] = true // it is not missing as well
 			continue
 		}
-		given[e.name] = true
-		r.places[a.key(e.name).path] = r.where(e.val)
-		r.field(e.val, fs[i], v.FieldByIndex(fs[i].index), a.key(e.name), e.name)
+		given[i] = true
+		b := a.key(e.name)
+		r.places[b.path] = r.where(e.val)
+		r.field(e.val, fs[i], v.FieldByIndex(fs[i].index), b, e.name)
 	}
-	for _, f := range fs {
-		if f.required && !given[f.name] {
+	for i := range fs {
+		if f := &fs[i]; f.required && !given[i] {
 			r.bad(n, f.help, "%q is missing in %s", f.name, a.what)
 		}
 	}
+}
+
+// indexOf gives the index of the field with this name, or len(fs).
+func indexOf(fs []field, name string) int {
+	for i := range fs {
+		if fs[i].name == name {
+			return i
+		}
+	}
+	return len(fs)
 }
 
 // soleField gives the field that may stand alone in place of the whole struct: the only required one. So a command may be written as its
@@ -508,9 +557,11 @@ func (r *reader) scalar(n ast.Node, v reflect.Value, a at) {
 		r.bad(n, "", "%q in %s must be %s, not %s", name, a.what, wanted(v), sortOf(n))
 		return
 	}
-	shown := quote(s)
-	if v.Type() == refType {
-		shown = "this"
+	shown := func() string {
+		if v.Type() == refType {
+			return "this"
+		}
+		return quote(s)
 	}
 	if v.CanAddr() && isText(v) {
 		t, _ := v.Addr().Interface().(encoding.TextUnmarshaler)
@@ -523,7 +574,7 @@ func (r *reader) scalar(n ast.Node, v reflect.Value, a at) {
 	if v.Type() == durationType {
 		d, err := parseDuration(s)
 		if err != nil {
-			r.bad(n, "write a number and a unit: 90d, 24h, 5m, 30s, 1w, 1h30m", "%q in %s is no length of time: %s", name, a.what, shown)
+			r.bad(n, "write a number and a unit: 90d, 24h, 5m, 30s, 1w, 1h30m", "%q in %s is no length of time: %s", name, a.what, shown())
 			return
 		}
 		v.SetInt(int64(d))
@@ -538,21 +589,21 @@ func (r *reader) scalar(n ast.Node, v reflect.Value, a at) {
 		v.SetString(s)
 	case reflect.Bool:
 		if _, isBool := n.(*ast.BoolNode); !isBool {
-			r.bad(n, "without quotation marks", "%q in %s must be true or false, not %s", name, a.what, shown)
+			r.bad(n, "without quotation marks", "%q in %s must be true or false, not %s", name, a.what, shown())
 			return
 		}
 		v.SetBool(strings.EqualFold(s, "true"))
 	case reflect.Int, reflect.Int64, reflect.Int32:
 		i, err := strconv.ParseInt(s, 10, 32)
 		if _, isInt := n.(*ast.IntegerNode); !isInt || err != nil {
-			r.bad(n, "", "%q in %s must be a whole number, not %s", name, a.what, shown)
+			r.bad(n, "", "%q in %s must be a whole number, not %s", name, a.what, shown())
 			return
 		}
 		v.SetInt(i)
 	case reflect.Float64:
 		f, err := strconv.ParseFloat(s, 64)
 		if err != nil || f != f {
-			r.bad(n, "", "%q in %s must be a number, not %s", name, a.what, shown)
+			r.bad(n, "", "%q in %s must be a number, not %s", name, a.what, shown())
 			return
 		}
 		v.SetFloat(f)

@@ -39,6 +39,9 @@ type Options struct {
 	Kinds []location.Kind
 	// Dirs are the directories for what the files do not say; nil means those of the user.
 	Dirs *Dirs
+	// SkipSamePlace leaves out the warning that two locations are the same place. To know that, each place is asked where it is, which for a
+	// file means following every link of its path: of a thousand files as long as all the rest of Load together.
+	SkipSamePlace bool
 }
 
 // Load reads and checks the files, which together make one configuration. Maps of several files are joined, lists are appended, and
@@ -73,15 +76,15 @@ func Load(ctx context.Context, paths []string, o Options) (*Config, []Warning, e
 			return nil, nil, err
 		}
 	}
-	return l.finish(filepath.Dir(l.docs[0].path), *dirs)
+	return l.finish(filepath.Dir(l.docs[0].path), *dirs, o)
 }
 
 // finish puts the documents together and judges the whole.
-func (l *loader) finish(dir string, dirs Dirs) (*Config, []Warning, error) {
+func (l *loader) finish(dir string, dirs Dirs, o Options) (*Config, []Warning, error) {
 	c := l.assemble(dir)
 	if len(l.problems) == 0 {
 		c.resolve(dirs)
-		c.judge(l.reader)
+		c.judge(l.reader, o)
 	}
 	warnings := l.sorted()
 	if len(l.problems) > 0 {
@@ -104,7 +107,7 @@ func LoadBytes(name, dir string, text []byte, o Options) (*Config, []Warning, er
 	l := &loader{reader: newReader(), lone: true}
 	l.kinds = kindsOf(o.Kinds)
 	l.parse(name, filepath.Join(dir, filepath.Base(name)), text)
-	return l.finish(dir, *o.Dirs)
+	return l.finish(dir, *o.Dirs, o)
 }
 
 // loader reads files and puts them together.
@@ -320,11 +323,13 @@ func look(text string, report func(line, column int, hint, format string, args .
 		}
 		open += strings.Count(line, "[") + strings.Count(line, "{") - strings.Count(line, "]") - strings.Count(line, "}")
 		markers := 0
-		for _, w := range strings.Fields(line) {
-			if w != "-" && w != "?" {
-				break
+		if text := line[len(indent):]; strings.HasPrefix(text, "-") || strings.HasPrefix(text, "?") {
+			for w := range strings.FieldsSeq(text) {
+				if w != "-" && w != "?" {
+					break
+				}
+				markers++
 			}
-			markers++
 		}
 		if open > maxBrackets || markers > maxDepth || len(indent) >= len(beside) || strings.Count(line, "- - ") > maxDepth || strings.Count(line, "? ? ") > maxDepth {
 			report(number, 1, "", "it is nested too deeply")

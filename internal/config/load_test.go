@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"flag"
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -425,6 +426,48 @@ locations:
 }
 
 // Every default in the tags can be read, and every tag is known.
+// Which place is the same as another is asked only of those who want to know; all other warnings stay.
+func TestSkipSamePlace(t *testing.T) {
+	dir := t.TempDir()
+	text := "organization: zen\nkeys:\n  k: { class: staging, owner: o, locations: [one] }\nlocations:\n" +
+		"  one: { kind: env-file, path: a, variable: A }\n  two: { kind: env-file, path: ./a, variable: A }\n"
+	for skip, want := range map[bool][]string{
+		false: {`location "two" is the same place as "one"`, `location "two" belongs to no key`},
+		true:  {`location "two" belongs to no key`},
+	} {
+		_, warnings, err := LoadBytes(FileName, dir, []byte(text), Options{Dirs: testDirs(), SkipSamePlace: skip})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, w := range warnings {
+			got = append(got, w.Message)
+		}
+		if !slices.Equal(slices.Sorted(slices.Values(got)), slices.Sorted(slices.Values(want))) {
+			t.Errorf("skip %v: %q, want %q", skip, got, want)
+		}
+	}
+}
+
+// A name given twice is found among few and among many, and so is one that a merged mapping brings again.
+func TestTwiceAmongMany(t *testing.T) {
+	for _, n := range []int{2, 15, 16, 17, 18, 40} {
+		var keys strings.Builder
+		for i := range n {
+			fmt.Fprintf(&keys, "  key-%d: { class: staging, owner: o }\n", i)
+		}
+		head := "organization: zen\nkeys:\n" + keys.String()
+		_, _, err := load(t, head+fmt.Sprintf("  key-%d: { class: staging, owner: o }\n", n-1))
+		if want := fmt.Sprintf(`"key-%d" is given twice in "keys" (first on line %d; keep one)`, n-1, n+2); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%d keys: %v, want %s", n, err, want)
+		}
+		c := must(t, strings.Replace(head, "keys:\n", "keys:\n  base: &base { class: staging, owner: o, purpose: p }\n  <<: { key-0: *base, key-new: *base }\n", 1))
+		if c.Keys["key-0"].Purpose != "" || c.Keys["key-new"].Purpose != "p" || len(c.Keys) != n+2 {
+			t.Errorf("%d keys: merged to %v", n, slices.Collect(maps.Keys(c.Keys)))
+		}
+	}
+}
+
 func TestTags(t *testing.T) {
 	var visit func(t *testing.T, typ reflect.Type, seen map[reflect.Type]bool)
 	visit = func(t *testing.T, typ reflect.Type, seen map[reflect.Type]bool) {

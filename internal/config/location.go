@@ -99,15 +99,8 @@ func (l *Location) read(r *reader, n ast.Node, es []entry, kind location.Kind, a
 	r.prefill(reflect.ValueOf(&c).Elem())
 	fields := reflect.ValueOf(kind.Config())
 	r.prefill(fields.Elem())
-	own := map[string]bool{}
-	for _, f := range r.fieldsOf(fields.Elem().Type()) {
-		own[f.name] = true
-	}
-	shared := map[string]bool{}
-	for _, f := range r.fieldsOf(reflect.TypeFor[common]()) {
-		shared[f.name] = true
-	}
-	var ours, theirs []entry
+	own, shared := r.namesOf(fields.Elem().Type()), r.namesOf(reflect.TypeFor[common]())
+	ours, theirs := make([]entry, 0, len(es)), make([]entry, 0, len(es))
 	for _, e := range es {
 		if shared[e.name] && !own[e.name] || e.name == "kind" {
 			ours = append(ours, e)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode"
 
@@ -100,7 +101,7 @@ func mayBeValue(s string) bool {
 	if len(s) < 20 {
 		return false
 	}
-	if keyLike.MatchString(s) {
+	if keyIn(s) != nil {
 		return true
 	}
 	for _, w := range word.FindAllString(s, -1) {
@@ -119,7 +120,7 @@ func quote(s string) string {
 	case mayBeValue(s):
 		return "a text that is not shown"
 	}
-	return fmt.Sprintf("%q", s)
+	return strconv.Quote(s)
 }
 
 // nearest gives the one of names that s was probably meant to be, or "".
