@@ -38,7 +38,7 @@ func TestTheDrawingIsTrue(t *testing.T) {
 	if os.Getenv("UPDATE_DRAWING") == "" {
 		t.Fatalf("%s is stale: UPDATE_DRAWING=1 go test ./internal/arch", path)
 	}
-	if err := os.WriteFile(path, []byte(want), 0o644); err != nil { //nolint:gosec // A page is for everybody to read.
+	if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
 		t.Fatal(err)
 	}
 }

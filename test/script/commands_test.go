@@ -264,7 +264,7 @@ func (l *lockedBuffer) String() string {
 func command(ts *testscript.TestScript, args []string) *exec.Cmd {
 	path, err := exec.LookPath("keywright")
 	ts.Check(err)
-	cmd := exec.Command(path, args...) //nolint:gosec // The program under test.
+	cmd := exec.Command(path, args...)
 	cmd.Dir = ts.MkAbs(".")
 	for _, name := range []string{"HOME", "USER", "TZ", "NO_PROXY", "PATH", "GOCOVERDIR", uidVar} {
 		if v := ts.Getenv(name); v != "" {
@@ -325,7 +325,7 @@ func says(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // patience bounds every wait of a script.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // wait asks again and again until something is true.
 func wait(ts *testscript.TestScript, what string, is func() bool) {

@@ -93,7 +93,7 @@ type page struct {
 }
 
 func freePort(ts *testscript.TestScript) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // It is closed at once.
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	ts.Check(err)
 	defer l.Close()
 	return l.Addr().String()
@@ -110,7 +110,7 @@ func (d *page) stop() {
 
 // console is the person at the Console of the simulation that the page started.
 func (d *page) console(args []string) {
-	res, err := http.PostForm("http://"+d.port+"/console/keys", url.Values{"name": {args[0]}}) //nolint:noctx // The page's own simulation.
+	res, err := http.PostForm("http://"+d.port+"/console/keys", url.Values{"name": {args[0]}})
 	d.ts.Check(err)
 	defer res.Body.Close()
 	out, err := io.ReadAll(res.Body)
@@ -204,7 +204,7 @@ func (d *page) command(text string, line, wantCode int, until string) string {
 	if until != "" {
 		shell = "exec " + shell
 	}
-	cmd := exec.Command("sh", "-c", shell) //nolint:gosec,noctx // A command of our own page.
+	cmd := exec.Command("sh", "-c", shell)
 	cmd.Dir, cmd.Env = d.ts.MkAbs("."), command(d.ts, nil).Env
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	var out lockedBuffer

@@ -64,7 +64,7 @@ func run(t *testing.T, pattern string) {
 	}
 	root := t.TempDir()
 	for dir := root; strings.HasPrefix(dir, os.TempDir()) && dir != os.TempDir(); dir = filepath.Dir(dir) {
-		if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // Another user runs the program in it.
+		if err := os.Chmod(dir, 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
