@@ -17,8 +17,9 @@ import (
 func (a *App) Status(ctx context.Context, live func(monitor.Progress)) (monitor.Status, error) {
 	_, admin := a.Provider.(provider.StatusSetter)
 	s := monitor.Source{Store: a.Store, Now: a.now, Admin: admin, Witness: a.Config.State.Witness != ""}
-	homes := a.homes()
-	for _, k := range a.keys() {
+	homes, keys := a.homes(), a.keys()
+	s.Keys = make([]monitor.Key, 0, len(keys))
+	for _, k := range keys {
 		s.Keys = append(s.Keys, monitor.Key{
 			Name: k.Name, Environment: k.Environment, Class: a.class(k), Owner: k.Owner, Organization: k.Organization, Workspace: k.Workspace, Backup: k.Backup, Locations: homes[k.Name],
 		})
@@ -40,7 +41,7 @@ func (a *App) Status(ctx context.Context, live func(monitor.Progress)) (monitor.
 
 // keys gives the configured keys by name.
 func (a *App) keys() []*config.Key {
-	var list []*config.Key
+	list := make([]*config.Key, 0, len(a.Config.Keys))
 	for _, k := range a.Config.Keys {
 		list = append(list, k)
 	}
@@ -50,7 +51,7 @@ func (a *App) keys() []*config.Key {
 
 // homes gives the places of each key: those in its waves, unless they belong to another key.
 func (a *App) homes() map[apikey.Name][]monitor.Place {
-	homes := map[apikey.Name][]monitor.Place{}
+	homes := make(map[apikey.Name][]monitor.Place, len(a.Config.Keys))
 	for _, k := range a.keys() {
 		for _, w := range k.Waves {
 			for _, name := range w.Locations {

@@ -175,7 +175,11 @@ func Version() string {
 
 // config reads the configuration.
 func (c *console) config(ctx context.Context) (*config.Config, error) {
-	cfg, warnings, err := config.Load(ctx, c.configs, config.Options{})
+	return c.configOf(ctx, config.Options{})
+}
+
+func (c *console) configOf(ctx context.Context, o config.Options) (*config.Config, error) {
+	cfg, warnings, err := config.Load(ctx, c.configs, o)
 	for _, w := range warnings {
 		fmt.Fprintf(c.err, "keywright: warning: %s\n", w)
 	}
@@ -184,7 +188,11 @@ func (c *console) config(ctx context.Context) (*config.Config, error) {
 
 // app opens everything that the configuration names. The caller closes it.
 func (c *console) app(ctx context.Context) (*app.App, error) {
-	cfg, err := c.config(ctx)
+	return c.appOf(ctx, config.Options{})
+}
+
+func (c *console) appOf(ctx context.Context, o config.Options) (*app.App, error) {
+	cfg, err := c.configOf(ctx, o)
 	if err != nil {
 		return nil, err
 	}

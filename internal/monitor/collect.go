@@ -90,7 +90,7 @@ func (c *collector) addForgotten(placed map[string]bool) {
 }
 
 func (c *collector) status() Status {
-	s := Status{At: c.now, Live: c.source.Live != nil, Wants: []policy.Finding{}, Keys: make([]KeyStatus, 0, len(c.keys)), Locations: []PlaceStatus{}, Incidents: []Incident{}}
+	s := Status{At: c.now, Live: c.source.Live != nil, Wants: []policy.Finding{}, Keys: make([]KeyStatus, 0, len(c.keys)), Locations: make([]PlaceStatus, 0, len(c.inv.desired)), Incidents: []Incident{}}
 	snapshot := policy.Snapshot{
 		AdminKey: c.source.Admin, Witness: c.source.Witness, Skew: c.sight.skew, Unlisted: c.sight.unlisted, Keys: make([]policy.Key, 0, len(c.keys)),
 	}
