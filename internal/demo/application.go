@@ -258,7 +258,7 @@ func (w *working) request(ctx context.Context, n int) {
 // stream reads an answer as it comes; one that does not end as it should is a failure.
 func (w *working) stream(ctx context.Context, params anthropic.MessageNewParams) error {
 	stream := w.client.Messages.NewStreaming(ctx, params)
-	defer stream.Close()
+	defer func() { _ = stream.Close() }() // what it has to say was said by Err
 	var got anthropic.Message
 	for stream.Next() {
 		if err := got.Accumulate(stream.Current()); err != nil {

@@ -224,7 +224,7 @@ func (d *demo) deploy(ctx context.Context) error {
 
 // application is the command of a new worker.
 func (d *demo) application(a Application) *exec.Cmd {
-	cmd := exec.Command(d.Executable, a.Arguments()...)
+	cmd := exec.Command(d.Executable, a.Arguments()...) //nolint:noctx // its supervisor drains it
 	cmd.Dir = d.dir
 	cmd.Env = d.environment()
 	cmd.Stderr = &lines{each: func(line string) { d.log("application: " + line) }}

@@ -40,7 +40,7 @@ func (d *demo) startMoto(ctx context.Context) {
 		return
 	}
 	defer log.Close()
-	cmd := exec.Command(path, "-H", host, "-p", port)
+	cmd := exec.Command(path, "-H", host, "-p", port) //nolint:noctx // end stops it, and waits
 	cmd.Dir = d.dir
 	// The environment stays: the program may be a shim that finds its interpreter by it.
 	cmd.Env = append(os.Environ(), "TMPDIR="+filepath.Join(d.dir, "tmp"), "PYTHONDONTWRITEBYTECODE=1")
@@ -53,7 +53,8 @@ func (d *demo) startMoto(ctx context.Context) {
 	endpoint := "http://" + address
 	patience, cancel := context.WithTimeout(ctx, motoWithin)
 	defer cancel()
-	for !answers(patience, endpoint+"/moto-api/data.json") {
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 2 * time.Second}
+	for !answers(patience, client, endpoint+"/moto-api/data.json") {
 		select {
 		case <-moto.done:
 			d.noMoto = "moto_server ended when it was started"
@@ -72,17 +73,17 @@ func freeAddress(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer l.Close()
+	defer func() { _ = l.Close() }()
 	return net.JoinHostPort("127.0.0.1", strconv.Itoa(l.Addr().(*net.TCPAddr).Port)), nil
 }
 
 // answers reports whether an address gives status 200.
-func answers(ctx context.Context, url string) bool {
+func answers(ctx context.Context, client *http.Client, url string) bool {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 	if err != nil {
 		return false
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := client.Do(req)
 	if err != nil {
 		return false
 	}

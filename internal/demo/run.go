@@ -59,7 +59,7 @@ func (d *demo) begin(c call) (*running, error) {
 		}
 		shown += " " + a
 	}
-	cmd := exec.Command(d.Executable, c.args...)
+	cmd := exec.Command(d.Executable, c.args...) //nolint:noctx // end stops it, and waits
 	cmd.Dir, cmd.Env = d.dir, d.environment()
 	if !c.stdin.IsZero() {
 		shown += "   # the value comes on stdin"

@@ -212,7 +212,7 @@ func TestTroubleIsSaidAndCleanedUp(t *testing.T) {
 	if err := os.Mkdir(keep, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Chmod(keep, 0o777); err != nil { //nolint:gosec // The point of the test.
+	if err := os.Chmod(keep, 0o777); err != nil { // the point of the test
 		t.Fatal(err)
 	}
 	s := begin(t, os.Args[0], "KEYWRIGHT_DEMO_KEEP="+keep)
