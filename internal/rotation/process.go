@@ -500,6 +500,9 @@ func (w *walk) prove() {
 	defer func() { w.prefix = outer }()
 	for n := 1; !w.blocked; n++ {
 		w.prefix = fmt.Sprint(outer, "/", n)
+		if w.plan.Admin {
+			w.do(w.effect(CheckClock, "", ""), nil) // a window counts by the provider's clock
+		}
 		if w.plan.Usage {
 			// The report counts whole minutes: the first window begins after the last change.
 			w.until(w.madeAt(w.flip()).Add(time.Minute).Truncate(time.Minute), "evidence: the usage report counts whole minutes")
@@ -511,14 +514,21 @@ func (w *walk) prove() {
 	}
 }
 
+// incomplete is how long evidence may be missing that ought to come by itself, before people are told.
+const incomplete = 3 * time.Hour
+
 // weigh gathers facts for one window. It reports whether they allow retiring; false and not blocked asks for a new window.
 func (w *walk) weigh() bool {
+	var first time.Time
 	for n := 1; ; n++ {
 		gather := w.effect(Gather, "", Old)
 		gather.ID += fmt.Sprint("-", n)
 		var facts Facts
 		if !w.do(gather, &facts) {
 			return false
+		}
+		if n == 1 {
+			first = w.madeAt(gather)
 		}
 		facts.Signed = w.signedBefore("evidence", w.madeAt(gather))
 		ruling := Rule(facts)
@@ -540,6 +550,8 @@ func (w *walk) weigh() bool {
 			continue
 		case ruling.Verdict == Holds:
 			w.sleep(again, Waiting, "evidence holds: "+ruling.Summary(), "keywright rotation show "+w.plan.ID)
+		case w.madeAt(gather).Sub(first) > incomplete:
+			w.sleep(again, Waiting, "evidence is not complete: "+ruling.Summary(), "keywright rotation show "+w.plan.ID)
 		default:
 			w.sleep(again, "", "evidence is not complete: "+ruling.Summary(), "")
 		}

@@ -147,7 +147,7 @@ staging/take-pair staging/staging/a/baseline staging/staging/a/put staging/stagi
 deploy/production/b/baseline deploy/production/b/stage deploy/production/b/promote deploy/production/b/reload deploy/production/b/confirm deploy/production/b/probe
 deploy/production/b/probe-watch deploy/production/c/put
 observe/drift flip observe/free-pair
-evidence/round-1/1/heartbeat evidence/round-1/1/gather-1
+evidence/round-1/1/check-clock evidence/round-1/1/heartbeat evidence/round-1/1/gather-1
 retire/round-1/check-clock retire/round-1/deactivate retire/round-1/await-refused
 archive/check-clock archive/archive archive/b/purge-place archive/purge-value
 record/record record/tell`

@@ -1,6 +1,7 @@
 package rotation
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -273,7 +274,7 @@ func (w *walk) look(e Effect, into any) (made bool, exhausted *Fault) {
 		}
 		line.State = "retry"
 		if at.After(w.now) {
-			w.sleep(at, "", fmt.Sprintf("%s; again at %s", t.last.Message, at.UTC().Format(time.TimeOnly)), t.last.Hint)
+			w.sleep(at, "", fmt.Sprintf("%s; again at %s", t.last.Message, at.UTC().Format(time.TimeOnly)), cmp.Or(t.last.Hint, "keywright rotation show "+w.plan.ID))
 			return false, nil
 		}
 	case t.open:

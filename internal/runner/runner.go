@@ -220,6 +220,11 @@ func (s *saga) drive(ctx context.Context) (Next, error) {
 				if err != nil || parked {
 					return next, err
 				}
+				_, signals, _, err := s.Store.Fence(ctx, s.row.ID)
+				if err != nil {
+					return next, err
+				}
+				s.signals.Store(signals)
 				continue
 			}
 		}

@@ -28,24 +28,27 @@ import (
 
 // world is everything outside a runner: it survives the crash of one, and it is what the checker reads.
 type world struct {
-	t        testing.TB
-	url      string
-	store    *store.Store
-	places   *memory.Server
-	issuer   *issuer
-	vault    *vault
-	notices  []runner.Notice
-	reports  []string
-	mu       sync.Mutex
-	fault    func(point string, e rotation.Effect) error
-	hook     func(op string) error
-	runners  int
-	started  time.Time
-	emergent bool          // I1 does not hold for the compromised version
-	jump     time.Duration // of our own clock
-	extra    []rotation.Place
-	told     error // what the channel to people answers
-	tested   error // what the owner's test answers
+	t         testing.TB
+	url       string
+	store     *store.Store
+	places    *memory.Server
+	issuer    *issuer
+	vault     *vault
+	notices   []runner.Notice
+	reports   []string
+	mu        sync.Mutex
+	fault     func(point string, e rotation.Effect) error
+	hook      func(op string) error
+	runners   int
+	started   time.Time
+	emergent  bool          // I1 does not hold for the compromised version
+	jump      time.Duration // of our own clock
+	extra     []rotation.Place
+	before    apikey.Digest      // what a stranger overwrote
+	stuck     func(rotation.Row) // told about a rotation that runs and gets nowhere
+	elsewhere *memory.Server     // places of other keys
+	told      error              // what the channel to people answers
+	tested    error              // what the owner's test answers
 }
 
 func (w *world) now() time.Time {
@@ -62,6 +65,7 @@ const (
 func newWorld(t testing.TB, places ...string) *world {
 	t.Helper()
 	w := &world{t: t, url: freshStore(t), places: memory.NewServer(time.Now), vault: &vault{values: map[apikey.VersionID]secret.Value{}}, started: time.Now()}
+	w.elsewhere = memory.NewServer(time.Now)
 	w.issuer = &issuer{world: w, keys: map[apikey.Digest]*issued{}}
 	w.open()
 	old := w.add(key, apikey.Current)
@@ -168,13 +172,41 @@ func (w *world) add(k apikey.Name, state apikey.State) apikey.Version {
 	return v
 }
 
+func (w *world) update(fn func(*store.Tx) error) {
+	w.t.Helper()
+	if err := w.store.Update(context.Background(), fn); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *world) setState(from, to apikey.State) {
+	w.t.Helper()
+	for _, v := range w.inState(key, from) {
+		v.State = to
+		w.update(func(tx *store.Tx) error { return tx.PutVersion(v) })
+	}
+}
+
+// plan0 gives the places that a plan would have.
+func (w *world) plan0() (places []rotation.Place) {
+	for _, name := range w.places.Names() {
+		places = append(places, rotation.Place{Name: name})
+	}
+	return places
+}
+
 // runner makes a new one, as a restarted process would.
 func (w *world) runner() *runner.Runner {
 	w.runners++
 	return runner.New(runner.Surroundings{
 		Store: w.store, Vault: w.vault, Provider: w.issuer, Owner: fmt.Sprintf("runner-%d", w.runners), Now: w.now,
 		Place: func(p rotation.Place) (*location.Location, error) {
-			return location.New(p.Name, "memory", w.places.Driver(p.Name), location.Options{}), nil
+			for _, name := range w.places.Names() {
+				if name == p.Name {
+					return location.New(p.Name, "memory", w.places.Driver(p.Name), location.Options{}), nil
+				}
+			}
+			return location.New(p.Name, "memory", w.elsewhere.Driver(p.Name), location.Options{}), nil
 		},
 		Places: func(apikey.Name) []rotation.Place {
 			w.mu.Lock()
@@ -282,15 +314,20 @@ func (w *world) begin(plan rotation.Plan) rotation.Row {
 func (w *world) finish(id string, answer func(rotation.Row)) rotation.Row {
 	w.t.Helper()
 	r := w.runner()
-	for range 300 {
+	for n := range 600 {
 		next, err := r.Advance(context.Background(), id)
 		row := w.row(id)
+		if n == 100 && w.stuck != nil && row.Status == rotation.Running {
+			w.stuck(row)
+		}
 		switch {
 		case row.Status.Ended():
 			return row
 		case errors.Is(err, errCrash):
 			time.Sleep(runner.Lease) // the lease of the dead runner runs out
 			r = w.runner()
+		case fault.Is(err, fault.Unavailable) && fault.HintOf(err) != "":
+			time.Sleep(runner.Lease) // the store cannot be written: the poller logs it and comes again
 		case err != nil:
 			w.t.Fatalf("advance: %v", err)
 		default:
@@ -441,6 +478,17 @@ func (w *world) problems(outcome rotation.Row) (problems []string) {
 	return problems
 }
 
+func (v *vault) byDigest(d apikey.Digest) (secret.Value, bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for _, value := range v.values {
+		if value.Digest() == d {
+			return value, true
+		}
+	}
+	return secret.Value{}, false
+}
+
 // verifyAudit checks the chain. No checkpoint is made here, so that any key serves.
 func verifyAudit(s *store.Store, tx *store.Tx) (audit.Report, error) {
 	public, _, err := ed25519.GenerateKey(nil)
@@ -475,7 +523,20 @@ type issuer struct {
 	keys       map[apikey.Digest]*issued
 	trouble    func(op string) error // replies other than the true one
 	lag        time.Duration         // of the usage report
+	cut        bool                  // a status is set although the reply says that it is not known
 	violations []string
+}
+
+func (i *issuer) use(d apikey.Digest, at time.Time) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.keys[d].used = append(i.keys[d].used, at)
+}
+
+func (i *issuer) setLag(d time.Duration) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.lag = d
 }
 
 type issued struct {
@@ -572,8 +633,9 @@ func (i *issuer) Message(ctx context.Context, v secret.Value) (provider.Verdict,
 func (i *issuer) SetStatus(_ context.Context, id string, s provider.Status) (provider.Key, error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if err := i.broken("set " + string(s)); err != nil {
-		return provider.Key{}, err
+	lost := i.broken("set " + string(s))
+	if lost != nil && !i.cut {
+		return provider.Key{}, lost
 	}
 	for d, k := range i.keys {
 		if k.id != id {
@@ -588,7 +650,7 @@ func (i *issuer) SetStatus(_ context.Context, id string, s provider.Status) (pro
 		if k.status != s {
 			k.status, k.changed = s, k.changed+1
 		}
-		return provider.Key{ID: id, Status: s}, nil
+		return provider.Key{ID: id, Status: s}, lost
 	}
 	return provider.Key{}, fault.New(fault.NotFound, "no such key")
 }

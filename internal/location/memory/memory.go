@@ -189,6 +189,16 @@ func (p *Place) StageForeign(v secret.Value) {
 	p.touch()
 }
 
+// WithdrawForeign drops what a stranger staged.
+func (p *Place) WithdrawForeign() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.staged != nil && !p.staged.ours {
+		p.staged = nil
+		p.touch()
+	}
+}
+
 // Disturb changes the neighbours as a stranger would.
 func (p *Place) Disturb(b []byte) {
 	p.mu.Lock()
