@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -94,7 +95,7 @@ func (m *secretsManager) secret(t *testing.T, name, value string) place {
 		t.Fatal(err)
 	}
 	// Moto's answer without a stage is stale after a label was moved.
-	text1 := func() (string, error) {
+	whole := func() (string, error) {
 		got, err := m.client.GetSecretValue(context.Background(), &secretsmanager.GetSecretValueInput{SecretId: aws.String(name), VersionStage: aws.String("AWSCURRENT")})
 		if err != nil {
 			return "", err
@@ -102,14 +103,14 @@ func (m *secretsManager) secret(t *testing.T, name, value string) place {
 		return aws.ToString(got.SecretString), nil
 	}
 	held := func() (string, error) {
-		text, err := text1()
+		text, err := whole()
 		if err != nil {
 			return "", err
 		}
 		return between(text, `"api_key" : "`, `"`)
 	}
 	return place{name: name, held: held, around: func() (string, error) {
-		text, err := text1()
+		text, err := whole()
 		if err != nil {
 			return "", err
 		}
@@ -228,6 +229,7 @@ func (e *engine) container(t *testing.T, name, value string, port int) place {
 					in.Config.Env[i] = variable
 				}
 			}
+			maps.DeleteFunc(in.Config.Labels, func(name, _ string) bool { return strings.HasPrefix(name, "dev.keywright.") })
 			text, err := json.Marshal([]any{in.Config, in.HostConfig})
 			return string(text), err
 		},
@@ -299,15 +301,12 @@ func (c *cluster) do(method, path string, in, out any) error {
 	return json.NewDecoder(resp.Body).Decode(out)
 }
 
-// secret is a Secret of the API.
+// kubeSecret is a Secret of the API.
 type kubeSecret struct {
-	Metadata struct {
-		Labels map[string]string
-	}
 	Data map[string][]byte
 }
 
-// pod is a pod of the API.
+// kubePod is a pod of the API.
 type kubePod struct {
 	Metadata struct {
 		Name, UID         string
@@ -319,6 +318,7 @@ type kubePod struct {
 	}
 }
 
+// kubeSpec is what the test reads of the specification of a pod.
 type kubeSpec struct {
 	Containers []struct {
 		Env []struct {
@@ -353,13 +353,14 @@ func (c *cluster) deployment(w *world, namespace, value string) place {
 	must(c.do(http.MethodPost, "/api/v1/namespaces", object{"apiVersion": "v1", "kind": "Namespace", "metadata": object{"name": namespace}}, nil))
 	w.eventually("service account", func() error { return c.do(http.MethodGet, core+"/serviceaccounts/default", nil, nil) })
 	must(c.do(http.MethodPost, core+"/secrets", object{
-		"apiVersion": "v1", "kind": "Secret", "type": "Opaque", "metadata": object{"name": "anthropic", "labels": object{"team": "ai"}},
+		"apiVersion": "v1", "kind": "Secret", "type": "Opaque", "metadata": object{"name": "anthropic"},
 		"data": object{variable: []byte(value), "OTHER": []byte("a neighbour"), "binary": []byte("\x00\xff")},
 	}, nil))
 	must(c.do(http.MethodPost, apps+"/deployments", object{
 		"apiVersion": "apps/v1", "kind": "Deployment", "metadata": object{"name": "app"},
 		"spec": object{
 			"replicas": 3, "selector": object{"matchLabels": object{"app": "app"}},
+			"strategy": object{"type": "RollingUpdate", "rollingUpdate": object{"maxSurge": "100%", "maxUnavailable": 0}}, // simulated nodes are slow to end a pod
 			"template": object{
 				"metadata": object{"labels": object{"app": "app"}},
 				"spec": object{
@@ -398,7 +399,10 @@ func (c *cluster) deployment(w *world, namespace, value string) place {
 		around: func() (string, error) {
 			s, err := inForce()
 			delete(s.Data, variable)
-			text, _ := json.Marshal([]any{s.Data, s.Metadata.Labels["team"]})
+			if err != nil {
+				return "", err
+			}
+			text, err := json.Marshal(s.Data)
 			return string(text), err
 		},
 	}
