@@ -6,12 +6,10 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptrace"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -19,13 +17,13 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/client"
 
 	"github.com/keywright/keywright/internal/fault"
+	"github.com/keywright/keywright/internal/guard"
 )
 
 // maxReply bounds what is read of the reply to a creation.
@@ -70,7 +68,7 @@ func (e *engine) connect(ctx context.Context) (*client.Client, error) {
 	default:
 		e.base = "http://" + address
 	}
-	e.http = &http.Client{Transport: &watcher{next: transport}, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	e.http = (&guard.Transport{Next: transport, Peer: wording(), Accept: []int{http.StatusNotModified}}).Client()
 	c, err := client.New(append(options, client.WithHTTPClient(e.http))...)
 	if err != nil {
 		return nil, fault.Newf(fault.Invalid, "connect to engine: %q is no address of a Docker engine", e.host)
@@ -218,7 +216,7 @@ func (e *engine) post(ctx context.Context, c *client.Client, what, path string, 
 	if err != nil {
 		return explain(what, err, true)
 	}
-	defer resp.Body.Close() //nolint:errcheck // Only read.
+	defer resp.Body.Close()
 	reply, err := io.ReadAll(io.LimitReader(resp.Body, maxReply))
 	if err == nil && into != nil {
 		err = json.Unmarshal(reply, into)
@@ -283,122 +281,28 @@ func (e *engine) setPolicy(ctx context.Context, b box, p policy) error {
 	return explain(fmt.Sprintf("set restart policy of container %q", b.name()), err, true)
 }
 
-// refusal is a reply that is no success, of which only the code is kept.
-type refusal struct {
-	code       int
-	retryAfter time.Duration
+// wording gives the words for the errors of calls to the engine.
+func wording() guard.Peer {
+	return guard.Peer{
+		Name: "the engine", Refused: refused, Log: "see the log of the engine",
+		Reach:  "see whether docker ps works on this host with the same DOCKER_HOST",
+		Denied: "run Keywright as root or as a member of the socket's group",
+	}
 }
 
-func (r *refusal) Error() string { return "status " + strconv.Itoa(r.code) }
+// explain gives an error of a call its kind; see guard.Peer.
+func explain(what string, err error, write bool) error { return wording().Explain(what, err, write) }
 
-// lost says that no complete reply came. sent is true when the request may have reached the engine.
-type lost struct {
-	sent  bool
-	what  string
-	cause error // a context's error, or nil
-}
-
-func (l *lost) Error() string { return l.what }
-func (l *lost) Unwrap() error { return l.cause }
-
-// watcher stands before the transport: it replaces refusals by errors without their text, and notes whether a failed
-// request had been sent.
-type watcher struct{ next http.RoundTripper }
-
-// RoundTrip implements http.RoundTripper.
-func (w *watcher) RoundTrip(req *http.Request) (*http.Response, error) {
-	var sent atomic.Bool
-	trace := &httptrace.ClientTrace{WroteHeaders: func() { sent.Store(true) }}
-	resp, err := w.next.RoundTrip(req.WithContext(httptrace.WithClientTrace(req.Context(), trace)))
-	switch {
-	case err != nil:
-		return nil, &lost{sent: sent.Load(), what: describe(err), cause: ended(err)}
-	case resp.StatusCode < 300 || resp.StatusCode == http.StatusNotModified:
-		return resp, nil
+func refused(r *guard.Refusal) (fault.Kind, string, string) {
+	switch r.Code {
+	case http.StatusUnauthorized:
+		return fault.Unauthenticated, "the engine does not accept the login", "see the certificates of the location"
+	case http.StatusForbidden:
+		return fault.Forbidden, "the engine does not allow it", "an authorization plugin of the engine decides this"
+	case http.StatusNotFound:
+		return fault.NotFound, "there is none, or something that it needs is gone", "compare with: docker ps --all"
+	case http.StatusConflict:
+		return fault.Conflict, "the name is taken, or the container is in another state", "compare with: docker ps --all"
 	}
-	_ = resp.Body.Close()
-	seconds, err := strconv.Atoi(resp.Header.Get("Retry-After"))
-	if err != nil {
-		seconds = 0
-	}
-	return nil, &refusal{code: resp.StatusCode, retryAfter: time.Duration(max(0, min(seconds, 3600))) * time.Second}
-}
-
-// describe names the trouble of a connection. Errors of protocols are not quoted, since they may contain what the other side sent.
-func describe(err error) string {
-	op, dial := errors.AsType[*net.OpError](err)
-	switch cause := ended(err); {
-	case errors.Is(err, os.ErrPermission):
-		return "this user may not use the engine's socket"
-	case dial && op.Op == "dial":
-		return "no connection to the engine"
-	case cause != nil:
-		return cause.Error()
-	}
-	return "the connection to the engine was lost"
-}
-
-func ended(err error) error {
-	for _, cause := range []error{context.Canceled, context.DeadlineExceeded} {
-		if errors.Is(err, cause) {
-			return cause
-		}
-	}
-	return nil
-}
-
-// explain gives an error of a call its kind. write is true for calls that change something: a reply that did not come, or that
-// says that the engine failed, leaves open whether the change was made.
-func explain(what string, err error, write bool) error {
-	if err == nil {
-		return nil
-	}
-	if r, ok := errors.AsType[*refusal](err); ok {
-		return refused(what, r, write)
-	}
-	if l, ok := errors.AsType[*lost](err); ok {
-		switch {
-		case l.what == describe(os.ErrPermission):
-			return fault.Wrap(fault.Forbidden, l, what, fault.Hint("run Keywright as root or as a member of the socket's group"))
-		case l.sent && write:
-			return fault.Wrap(fault.Indeterminate, l, what)
-		case errors.Is(l, context.Canceled):
-			return fault.Wrap(fault.Canceled, l, what)
-		}
-		return fault.Wrap(fault.Unavailable, l, what, fault.Hint("see whether docker ps works on this host with the same DOCKER_HOST"))
-	}
-	kind := fault.Unavailable
-	if write {
-		kind = fault.Indeterminate
-	}
-	if cause := ended(err); cause != nil {
-		if !write && cause == context.Canceled { //nolint:errorlint // ended gives exactly this value.
-			kind = fault.Canceled
-		}
-		return fault.Wrap(kind, cause, what)
-	}
-	return fault.New(kind, what+": the reply was cut or cannot be read")
-}
-
-func refused(what string, r *refusal, write bool) error {
-	with := func(kind fault.Kind, text, hint string) error {
-		return fault.New(kind, what+": "+text, fault.RetryAfter(r.retryAfter), fault.Hint("%s", hint))
-	}
-	switch {
-	case r.code == http.StatusUnauthorized:
-		return with(fault.Unauthenticated, "the engine does not accept the login", "see the certificates of the location")
-	case r.code == http.StatusForbidden:
-		return with(fault.Forbidden, "the engine does not allow it", "an authorization plugin of the engine decides this")
-	case r.code == http.StatusNotFound:
-		return with(fault.NotFound, "there is none, or something that it needs is gone", "compare with: docker ps --all")
-	case r.code == http.StatusConflict:
-		return with(fault.Conflict, "the name is taken, or the container is in another state", "compare with: docker ps --all")
-	case r.code == http.StatusTooManyRequests:
-		return with(fault.RateLimited, "the engine asks to wait", "")
-	case r.code == http.StatusServiceUnavailable, r.code >= 500 && !write, r.code >= 300 && r.code < 400:
-		return with(fault.Unavailable, "the engine answers with "+r.Error(), "see the log of the engine")
-	case r.code >= 500:
-		return with(fault.Indeterminate, "the engine answers with "+r.Error(), "see the log of the engine")
-	}
-	return with(fault.Invalid, "the engine refuses the request with "+r.Error(), "see the log of the engine")
+	return fault.Invalid, "the engine refuses the request with " + r.Error(), "see the log of the engine"
 }

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/keywright/keywright/internal/fault"
+	"github.com/keywright/keywright/internal/guard"
 	"github.com/keywright/keywright/internal/location"
 	"github.com/keywright/keywright/internal/location/locationtest"
 	"github.com/keywright/keywright/internal/peers"
@@ -261,8 +262,8 @@ func TestRealNewContainerDoesNotStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	// The old one needs the folder too, once it is stopped: it is back after the first refused start.
-	wire := d.(*driver).api.http.Transport.(*watcher)
-	wire.next = &afterRefusal{next: wire.next, do: func() {
+	wire := d.(*driver).api.http.Transport.(*guard.Transport)
+	wire.Next = &afterRefusal{next: wire.Next, do: func() {
 		if err := os.Mkdir(folder, 0o700); err != nil && !os.IsExist(err) {
 			t.Error(err)
 		}

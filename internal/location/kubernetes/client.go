@@ -4,15 +4,9 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
-	"net/http/httptrace"
-	"strconv"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -24,13 +18,11 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/keywright/keywright/internal/fault"
+	"github.com/keywright/keywright/internal/guard"
 )
 
 // fieldManager is the name under which the API server keeps the fields that this driver writes.
 const fieldManager = "keywright"
-
-// maxStatus bounds what is read of a refusal.
-const maxStatus = 64 << 10
 
 var (
 	secretsGVR = schema.GroupVersionResource{Version: "v1", Resource: "secrets"}
@@ -89,9 +81,9 @@ func (c *client) connect() (dynamic.Interface, error) {
 		return nil, fault.New(fault.Invalid, "read kubeconfig: the certificates or the login of its user cannot be used",
 			fault.Hint("see whether kubectl works with the same kubeconfig and context"))
 	}
-	h.Transport = &watcher{next: h.Transport}
-	h.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	made, err := dynamic.NewForConfigAndClient(cfg, h)
+	guarded := (&guard.Transport{Next: h.Transport, Peer: wording(), Read: readStatus}).Client()
+	guarded.Timeout = h.Timeout
+	made, err := dynamic.NewForConfigAndClient(cfg, guarded)
 	if err != nil {
 		return nil, fault.New(fault.Invalid, "read kubeconfig: the address of the cluster cannot be used")
 	}
@@ -186,141 +178,47 @@ func (c *client) allowed(ctx context.Context, verb string, gvr schema.GroupVersi
 	return yes, nil
 }
 
-// reply is a refusal of the API server, of which only the code and the words that a program may act on are kept.
-type reply struct {
-	code       int
-	reason     string
-	retryAfter time.Duration
+// wording gives the words for the errors of calls to the API server.
+func wording() guard.Peer {
+	return guard.Peer{Name: "the API server", Refused: refused, Reach: "see whether kubectl reaches the cluster from this host"}
 }
 
-func (r *reply) Error() string { return "status " + strconv.Itoa(r.code) }
+// explain gives an error of a call its kind; see guard.Peer.
+func explain(what string, err error, write bool) error { return wording().Explain(what, err, write) }
 
-// lost says that no complete reply came. sent is true when the request may have reached the server.
-type lost struct {
-	sent  bool
-	what  string
-	cause error // a context's error, or nil
-}
-
-func (l *lost) Error() string { return l.what }
-func (l *lost) Unwrap() error { return l.cause }
-
-// watcher stands before the transport: it replaces refusals by errors without their text, and notes whether a failed
-// request had been sent. So the library behind it never repeats a request and never quotes a reply.
-type watcher struct{ next http.RoundTripper }
-
-// RoundTrip implements http.RoundTripper.
-func (w *watcher) RoundTrip(req *http.Request) (*http.Response, error) {
-	var sent atomic.Bool
-	trace := &httptrace.ClientTrace{WroteHeaders: func() { sent.Store(true) }}
-	resp, err := w.next.RoundTrip(req.WithContext(httptrace.WithClientTrace(req.Context(), trace)))
-	switch {
-	case err != nil:
-		return nil, &lost{sent: sent.Load(), what: describe(err), cause: ended(err)}
-	case resp.StatusCode < 300:
-		return resp, nil
-	}
-	defer resp.Body.Close() //nolint:errcheck // Only read.
-	refusal := &reply{code: resp.StatusCode}
+// readStatus takes from a refusal the words that the driver acts on.
+func readStatus(body []byte, r *guard.Refusal) {
 	var status struct {
 		Reason  string `json:"reason"`
 		Details struct {
 			RetryAfterSeconds int `json:"retryAfterSeconds"`
 		} `json:"details"`
 	}
-	if body, err := io.ReadAll(io.LimitReader(resp.Body, maxStatus)); err == nil && json.Unmarshal(body, &status) == nil {
-		refusal.reason = status.Reason // compared, never shown
+	if json.Unmarshal(body, &status) == nil {
+		r.Reason = status.Reason
+		r.RetryAfter = time.Duration(min(status.Details.RetryAfterSeconds, 3600)) * time.Second
 	}
-	seconds, err := strconv.Atoi(resp.Header.Get("Retry-After"))
-	if err != nil {
-		seconds = status.Details.RetryAfterSeconds
-	}
-	refusal.retryAfter = time.Duration(max(0, min(seconds, 3600))) * time.Second
-	return nil, refusal
 }
 
-// describe names the trouble of a connection. Errors of protocols are not quoted, since they may contain what the other side sent.
-func describe(err error) string {
-	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
-		return "no connection to the API server"
-	}
-	if _, ok := errors.AsType[*net.DNSError](err); ok {
-		return "the name of the API server is not known"
-	}
-	if cause := ended(err); cause != nil {
-		return cause.Error()
-	}
-	return "the connection to the API server was lost"
-}
-
-func ended(err error) error {
-	for _, cause := range []error{context.Canceled, context.DeadlineExceeded} {
-		if errors.Is(err, cause) {
-			return cause
+func refused(r *guard.Refusal) (fault.Kind, string, string) {
+	switch r.Code {
+	case http.StatusUnauthorized:
+		return fault.Unauthenticated, "the API server does not accept the login", "see: kubectl auth whoami, with the same kubeconfig and context"
+	case http.StatusForbidden:
+		return fault.Forbidden, "the login lacks the right", "give it the rights that docs/locations/kubernetes.md lists"
+	case http.StatusNotFound:
+		return fault.NotFound, "there is none", "compare the namespace and the name with: kubectl get"
+	case http.StatusConflict:
+		if r.Reason == string(metav1.StatusReasonAlreadyExists) {
+			return fault.Conflict, "there is one already", "look at it with: kubectl describe"
 		}
+		return fault.Conflict, "it was changed in between", "look at it, then plan again"
+	case http.StatusGone:
+		return fault.Unavailable, "the list changed while it was read", ""
+	case http.StatusMethodNotAllowed, http.StatusUnsupportedMediaType, http.StatusNotAcceptable:
+		return fault.Unsupported, "the API server cannot do this", ""
 	}
-	return nil
-}
-
-// explain gives an error of a call its kind. write is true for calls that change something: a reply that did not come, or that
-// says that the server gave up, leaves open whether the change was made.
-func explain(what string, err error, write bool) error {
-	if err == nil {
-		return nil
-	}
-	if refusal, ok := errors.AsType[*reply](err); ok {
-		return refused(what, refusal, write)
-	}
-	if l, ok := errors.AsType[*lost](err); ok {
-		switch {
-		case l.sent && write:
-			return fault.Wrap(fault.Indeterminate, l, what)
-		case errors.Is(l, context.Canceled):
-			return fault.Wrap(fault.Canceled, l, what)
-		}
-		return fault.Wrap(fault.Unavailable, l, what, fault.Hint("see whether kubectl reaches the cluster from this host"))
-	}
-	// What is left was found behind the headers of a reply: it was cut, or is not what the API promises.
-	kind := fault.Unavailable
-	if write {
-		kind = fault.Indeterminate
-	}
-	if cause := ended(err); cause != nil {
-		if !write && cause == context.Canceled { //nolint:errorlint // ended gives exactly this value.
-			kind = fault.Canceled
-		}
-		return fault.Wrap(kind, cause, what)
-	}
-	return fault.New(kind, what+": the reply was cut or cannot be read")
-}
-
-func refused(what string, r *reply, write bool) error {
-	with := func(kind fault.Kind, text, hint string) error {
-		return fault.New(kind, what+": "+text, fault.RetryAfter(r.retryAfter), fault.Hint("%s", hint))
-	}
-	switch {
-	case r.code == http.StatusUnauthorized:
-		return with(fault.Unauthenticated, "the API server does not accept the login", "see: kubectl auth whoami, with the same kubeconfig and context")
-	case r.code == http.StatusForbidden:
-		return with(fault.Forbidden, "the login lacks the right", "give it the rights that docs/locations/kubernetes.md lists")
-	case r.code == http.StatusNotFound:
-		return with(fault.NotFound, "there is none", "compare the namespace and the name with: kubectl get")
-	case r.code == http.StatusConflict && r.reason == string(metav1.StatusReasonAlreadyExists):
-		return with(fault.Conflict, "there is one already", "look at it with: kubectl describe")
-	case r.code == http.StatusConflict:
-		return with(fault.Conflict, "it was changed in between", "look at it, then plan again")
-	case r.code == http.StatusTooManyRequests:
-		return with(fault.RateLimited, "the API server asks to wait", "")
-	case r.code == http.StatusServiceUnavailable, r.code >= 500 && !write, r.code >= 300 && r.code < 400:
-		return with(fault.Unavailable, "the API server answers with "+r.Error(), "")
-	case r.code >= 500:
-		return with(fault.Indeterminate, "the API server answers with "+r.Error(), "")
-	case r.code == http.StatusGone:
-		return with(fault.Unavailable, "the list changed while it was read", "")
-	case r.code == http.StatusMethodNotAllowed, r.code == http.StatusUnsupportedMediaType, r.code == http.StatusNotAcceptable:
-		return with(fault.Unsupported, "the API server cannot do this", "")
-	}
-	return with(fault.Invalid, "the API server refuses the request with "+r.Error(), "an admission rule of the cluster may forbid it; try the same change with kubectl")
+	return fault.Invalid, "the API server refuses the request with " + r.Error(), "an admission rule of the cluster may forbid it; try the same change with kubectl"
 }
 
 // decode gives the bytes of a field of a Secret.
