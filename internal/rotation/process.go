@@ -505,7 +505,8 @@ func (w *walk) prove() {
 		}
 		if w.plan.Usage {
 			// The report counts whole minutes: the first window begins after the last change.
-			w.until(w.madeAt(w.flip()).Add(time.Minute).Truncate(time.Minute), "evidence: the usage report counts whole minutes")
+			window := w.madeAt(w.flip()).Add(time.Minute).Truncate(time.Minute)
+			w.until(window.Add(min(w.plan.Soak, time.Minute)), "evidence: the usage report counts whole minutes")
 			w.do(w.effect(Heartbeat, "", New), nil)
 		}
 		if w.weigh() {

@@ -19,7 +19,6 @@ type weather struct {
 	plan     rotation.Plan
 	journal  []rotation.Entry
 	now      time.Time
-	open     map[string]bool
 	made     map[string]int
 	order    []rotation.Effect
 	turned   string // what was written down when it turned

@@ -304,7 +304,11 @@ func (s *saga) flip(tx *store.Tx) error {
 	if fresh.Key != s.row.Key {
 		return nil
 	}
-	return s.changeState(tx, id, apikey.Current, func(v *apikey.Version) { v.Activated = s.Now() })
+	return s.changeState(tx, id, apikey.Current, func(v *apikey.Version) {
+		if v.Activated.IsZero() { // a version that comes back is as old as it was
+			v.Activated = s.Now()
+		}
+	})
 }
 
 // settle writes the last states. On the way back (role new) the new version becomes a spare again, or is rejected. After a rollback (role old) the
