@@ -90,7 +90,7 @@ func (a *App) report(ctx context.Context, row rotation.Row, outcome string) erro
 		return err
 	}
 	in.Outcome, in.DocumentedAt = outcome, a.now()
-	if err := report.WriteLog(a.LogPath(), report.LogEntry(in)); err != nil {
+	if err := report.WriteLog(ctx, a.LogPath(), report.LogEntry(in)); err != nil {
 		return err
 	}
 	if err := a.writeCalendar(ctx); err != nil {
@@ -112,5 +112,5 @@ func (a *App) writeCalendar(ctx context.Context) error {
 		}
 		dues = append(dues, report.Due{Key: v.Key, Owner: k.Owner, At: policy.Due(a.class(k), v.Activated, v.Expires)})
 	}
-	return report.WriteCalendar(a.CalendarPath(), report.Calendar(a.Config.Organization, dues, a.now()))
+	return report.WriteCalendar(ctx, a.CalendarPath(), report.Calendar(a.Config.Organization, dues, a.now()))
 }

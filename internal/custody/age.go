@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 
@@ -96,7 +97,7 @@ func (m *ageMaster) Unwrap(_ context.Context, wrapped, aad []byte) ([]byte, erro
 	})
 	sum := sha256.Sum256(aad)
 	// A data key is shorter than the buffer, so that a whole file ends before it is full.
-	if err != io.ErrUnexpectedEOF || n <= len(sum) || subtle.ConstantTimeCompare(plain[n-len(sum):n], sum[:]) != 1 {
+	if !errors.Is(err, io.ErrUnexpectedEOF) || n <= len(sum) || subtle.ConstantTimeCompare(plain[n-len(sum):n], sum[:]) != 1 {
 		return nil, fault.New(fault.Corrupt, "unwrap data key: it was altered or belongs elsewhere")
 	}
 	return bytes.Clone(plain[:n-len(sum)]), nil

@@ -177,7 +177,7 @@ func TestTellEndsWithItsContext(t *testing.T) {
 		defer cancel()
 		began := time.Now()
 		results, err := r.Tell(ctx, notice("manual", "started"))
-		if err == nil || time.Since(began) != 1500*time.Millisecond || outcomes(results) != "failed failed" {
+		if err == nil || time.Since(began) != 1500*time.Millisecond || outcomes(results) != "failed failed" { //nolint:dupword // Two channels, two outcomes.
 			t.Errorf("%s after %v: %v", outcomes(results), time.Since(began), err)
 		}
 	})

@@ -63,7 +63,7 @@ func TestCalendar(t *testing.T) {
 func TestWriteCalendar(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "keys.ics")
 	for _, text := range []string{"one", "two"} {
-		if err := WriteCalendar(path, text); err != nil {
+		if err := WriteCalendar(t.Context(), path, text); err != nil {
 			t.Fatal(err)
 		}
 		if b, err := os.ReadFile(path); err != nil || string(b) != text {

@@ -2,6 +2,7 @@ package report
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -23,9 +24,9 @@ const lockWait = 10 * time.Second
 // WriteLog puts entries of LogEntry into the rotation log at path, the last of them on top, as Insert does. The file is made with mode 0600,
 // or keeps its mode; it is replaced as a whole, so that a reader finds the log from before or from after. A symbolic link is followed.
 // Writers of one directory take turns. Kinds: Invalid (an entry without marks, a path that is no file), NotFound (no such directory),
-// Forbidden, Unavailable (another writer, or a full disk).
-func WriteLog(path string, entries ...string) error {
-	return rewrite(path, "write rotation log", func(log []byte) ([]byte, error) {
+// Forbidden, Unavailable (another writer, or a full disk), Canceled (while it waited for its turn).
+func WriteLog(ctx context.Context, path string, entries ...string) error {
+	return rewrite(ctx, path, "write rotation log", func(log []byte) ([]byte, error) {
 		for _, e := range entries {
 			var err error
 			if log, err = Insert(log, e); err != nil {
@@ -37,12 +38,12 @@ func WriteLog(path string, entries ...string) error {
 }
 
 // WriteCalendar replaces the calendar file at path, in the way of WriteLog.
-func WriteCalendar(path, calendar string) error {
-	return rewrite(path, "write calendar", func([]byte) ([]byte, error) { return []byte(calendar), nil })
+func WriteCalendar(ctx context.Context, path, calendar string) error {
+	return rewrite(ctx, path, "write calendar", func([]byte) ([]byte, error) { return []byte(calendar), nil })
 }
 
 // rewrite replaces the content of a file with what change makes of it.
-func rewrite(path, what string, change func([]byte) ([]byte, error)) (err error) {
+func rewrite(ctx context.Context, path, what string, change func([]byte) ([]byte, error)) (err error) {
 	defer func() {
 		if err != nil {
 			err = fault.In(classify(err), fmt.Sprintf("%s %q", what, path))
@@ -53,7 +54,7 @@ func rewrite(path, what string, change func([]byte) ([]byte, error)) (err error)
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	unlock, err := lockDir(filepath.Dir(path))
+	unlock, err := lockDir(ctx, filepath.Dir(path))
 	if err != nil {
 		return err
 	}
@@ -108,12 +109,14 @@ func readFile(path string) ([]byte, fs.FileInfo, error) {
 }
 
 // lockDir makes the writers of a directory take turns. Where the file system knows no locks it does nothing.
-func lockDir(dir string) (unlock func(), err error) {
+func lockDir(ctx context.Context, dir string) (unlock func(), err error) {
 	d, err := os.Open(dir)
 	if err != nil {
 		return nil, err
 	}
 	give := time.Now().Add(lockWait)
+	turn := time.NewTicker(20 * time.Millisecond)
+	defer turn.Stop()
 	for {
 		err := syscall.Flock(int(d.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 		switch {
@@ -123,7 +126,12 @@ func lockDir(dir string) (unlock func(), err error) {
 			_ = d.Close()
 			return nil, fault.New(fault.Unavailable, "another process is writing there")
 		}
-		time.Sleep(20 * time.Millisecond)
+		select {
+		case <-turn.C:
+		case <-ctx.Done():
+			_ = d.Close()
+			return nil, fault.Wrap(fault.Canceled, context.Cause(ctx), "wait for another writer")
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package report
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -116,7 +117,7 @@ func kept(log, out []byte) (from, to int) {
 func TestWriteLog(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "rotation-log.md")
-	if err := WriteLog(path, entry("r-1", "one")); err != nil {
+	if err := WriteLog(t.Context(), path, entry("r-1", "one")); err != nil {
 		t.Fatal(err)
 	}
 	mode := func(path string) os.FileMode {
@@ -136,7 +137,7 @@ func TestWriteLog(t *testing.T) {
 	if err := os.Symlink(path, link); err != nil {
 		t.Fatal(err)
 	}
-	if err := WriteLog(link, entry("r-2", "two"), entry("r-3", "three")); err != nil {
+	if err := WriteLog(t.Context(), link, entry("r-2", "two"), entry("r-3", "three")); err != nil {
 		t.Fatal(err)
 	}
 	if m := mode(path); m != 0o644 {
@@ -164,7 +165,7 @@ func TestWriteLogSideBySide(t *testing.T) {
 	var all sync.WaitGroup
 	for i := range 20 {
 		all.Go(func() {
-			if err := WriteLog(path, entry(fmt.Sprintf("r-%d", i), "")); err != nil {
+			if err := WriteLog(t.Context(), path, entry(fmt.Sprintf("r-%d", i), "")); err != nil {
 				t.Error(err)
 			}
 		})
@@ -178,14 +179,24 @@ func TestWriteLogSideBySide(t *testing.T) {
 
 func TestWriteLogTrouble(t *testing.T) {
 	dir := t.TempDir()
-	if err := WriteLog(filepath.Join(dir, "none", "log.md"), entry("r-1", "")); !fault.Is(err, fault.NotFound) {
+	if err := WriteLog(t.Context(), filepath.Join(dir, "none", "log.md"), entry("r-1", "")); !fault.Is(err, fault.NotFound) {
 		t.Errorf("no directory: %v", err)
 	}
-	if err := WriteLog(dir, entry("r-1", "")); !fault.Is(err, fault.Invalid) {
+	unlock, err := lockDir(t.Context(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	impatient, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := WriteLog(impatient, filepath.Join(dir, "log.md"), entry("r-9", "")); !fault.Is(err, fault.Canceled) {
+		t.Errorf("cancelled while another one writes: %v", err)
+	}
+	unlock()
+	if err := WriteLog(t.Context(), dir, entry("r-1", "")); !fault.Is(err, fault.Invalid) {
 		t.Errorf("a directory: %v", err)
 	}
 	path := filepath.Join(dir, "log.md")
-	if err := WriteLog(path, "no marks"); !fault.Is(err, fault.Invalid) {
+	if err := WriteLog(t.Context(), path, "no marks"); !fault.Is(err, fault.Invalid) {
 		t.Errorf("no marks: %v", err)
 	}
 	if _, err := os.Stat(path); err == nil {

@@ -151,7 +151,7 @@ print(verify(key, i["headers"], body, seen, i["now"]), verify(key, i["headers"],
 	cmd := exec.CommandContext(t.Context(), python, path)
 	cmd.Stdin = bytes.NewReader(input)
 	out, err := cmd.CombinedOutput()
-	if err != nil || strings.TrimSpace(string(out)) != "True False False False False" {
+	if err != nil || strings.TrimSpace(string(out)) != "True False False False False" { //nolint:dupword // One answer for each signature.
 		t.Errorf("%v: %s", err, out)
 	}
 }
