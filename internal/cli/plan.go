@@ -142,8 +142,9 @@ func named(name string) string {
 	return audit.Clean(name) + ", "
 }
 
-// planWaves prints every place of every wave with what is done there and on what evidence.
+// planWaves prints every place of every wave with what is done there and on what evidence. An emergency knows no batches and no watch.
 func (c *console) planWaves(p rotation.Plan, name string) {
+	paced := p.Kind != rotation.Emergency
 	for _, w := range p.Waves {
 		first := name
 		if first == "" {
@@ -153,14 +154,14 @@ func (c *console) planWaves(p rotation.Plan, name string) {
 			for _, placeName := range batch {
 				place, _ := p.Place(placeName)
 				note := ""
-				if len(w.Batches) > 1 {
+				if paced && len(w.Batches) > 1 {
 					note = fmt.Sprintf("  (batch %d of %d)", i+1, len(w.Batches))
 				}
 				c.printf("  %-10s %-16s %-20s %s%s\n", first, place.Name, place.Kind, placeWords(p, place), note)
 				first = ""
 			}
 		}
-		if w.Watch > 0 {
+		if paced && w.Watch > 0 {
 			c.printf("  %-10s watch %s, probe again\n", "", short(w.Watch))
 		}
 	}
@@ -176,7 +177,7 @@ func placeWords(p rotation.Plan, place rotation.Place) string {
 	can := place.Can
 	add(can.Manual, "a person changes it and signs")
 	add(can.Stage && p.Kind != rotation.Emergency, "staged, "+short(p.HealthWait)+" wait, promoted")
-	add(!can.Stage && !can.Manual, "written")
+	add((!can.Stage || p.Kind == rotation.Emergency) && !can.Manual, "written")
 	add(can.Read, "read back")
 	add(!can.Read && !can.Manual, "cannot be read back")
 	add(can.Reload, "reload")
