@@ -27,6 +27,7 @@ demo: build ## build, then rotate a key end to end against the simulator
 .PHONY: test
 test: cc ## run all tests that need nothing but Go and a C compiler
 	CGO_ENABLED=1 $(GO) test -race -shuffle=on -timeout 20m ./...
+	$(GO) test -shuffle=on -timeout 20m ./internal/runner # the whole crash and failure matrices; the race detector saw a sample
 
 .PHONY: test-real
 test-real: cc real-names ## run the tests against real peers: PostgreSQL, Kubernetes, Docker, Moto
@@ -38,8 +39,9 @@ peers: ## install or build the real peers; root on Debian installs packages
 	@tools/peers.sh
 
 .PHONY: bench
-bench: ## run the benchmarks; BENCH=regexp picks some
+bench: ## run the benchmarks and time the built program; BENCH=regexp picks some
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -timeout 60m ./...
+	$(GO) run ./test/bench
 
 .PHONY: fuzz-short
 fuzz-short: ## fuzz each target for FUZZTIME, 10s if not set
