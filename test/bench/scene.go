@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -69,9 +70,10 @@ func fillKey(tx *store.Tx, i int) error {
 	key := apikey.Name(fmt.Sprintf("key-%d", i))
 	place := fmt.Sprintf("place-%d", i)
 	now := time.Now().UTC()
-	version := func(state apikey.State, generation byte, age time.Duration) apikey.Version {
+	version := func(state apikey.State, generation int, age time.Duration) apikey.Version {
+		id := fmt.Sprintf("v_%d_%d", generation, i)
 		return apikey.Version{
-			ID: apikey.VersionID(fmt.Sprintf("v_%d_%d", generation, i)), Key: key, State: state, Digest: apikey.Digest{generation, byte(i), byte(i >> 8), byte(i >> 16)},
+			ID: apikey.VersionID(id), Key: key, State: state, Digest: sha256.Sum256([]byte(id)),
 			ProviderID: fmt.Sprintf("apikey_01EXAMPLE%08d%d", i, generation), Environment: apikey.Staging, Created: now.Add(-age), Added: now.Add(-age), Activated: now.Add(-age),
 		}
 	}
@@ -124,7 +126,7 @@ func start(ctx context.Context, env surroundings, binary string, keys int, args 
 	}
 	x := spent{wall: wall, processor: cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()}
 	if u, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
-		x.peak = int64(u.Maxrss)
+		x.peak = int64(u.Maxrss) //nolint:unconvert // It is shorter on systems of 32 bits.
 		if runtime.GOOS != "darwin" { // which counts bytes
 			x.peak <<= 10
 		}
