@@ -53,18 +53,7 @@ func (h *hand) adopt(ctx context.Context, from Source) (string, error) {
 		return run(ctx, step{CheckLive, h.live}, step{CheckPlace, h.belongs},
 			step{CheckSealed, func(ctx context.Context) error { return h.promote(ctx, spare.ID) }}, deploy)
 	}
-	return run(ctx,
-		step{CheckLive, h.live},
-		step{CheckPlace, h.belongs},
-		step{CheckCount, h.count},
-		step{CheckMatch, h.match},
-		step{CheckPrincipal, h.principal},
-		step{CheckName, h.named},
-		step{CheckExpiry, h.lasts},
-		step{CheckBinding, h.bind},
-		step{CheckSealed, h.keep},
-		deploy,
-	)
+	return run(ctx, append(h.accept(), deploy)...)
 }
 
 // obtain gets the value from where it is.

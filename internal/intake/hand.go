@@ -98,18 +98,22 @@ func (h *hand) add(ctx context.Context) (string, error) {
 	if err != nil || h.result.Known {
 		return name, err
 	}
-	return run(ctx,
-		step{CheckLive, h.live},
-		step{CheckPlace, h.belongs},
-		step{CheckCount, h.count},
-		step{CheckMatch, h.match},
-		step{CheckPrincipal, h.principal},
-		step{CheckName, h.named},
-		step{CheckExpiry, h.lasts},
-		step{CheckBinding, h.bind},
-		step{CheckSealed, h.keep},
-		step{CheckRotation, h.tell},
-	)
+	return run(ctx, append(h.accept(), step{CheckRotation, h.tell})...)
+}
+
+// accept is the way of a value that the inventory does not have, up to its being sealed.
+func (h *hand) accept() []step {
+	return []step{
+		{CheckLive, h.live},
+		{CheckPlace, h.belongs},
+		{CheckCount, h.count},
+		{CheckMatch, h.match},
+		{CheckPrincipal, h.principal},
+		{CheckName, h.named},
+		{CheckExpiry, h.lasts},
+		{CheckBinding, h.bind},
+		{CheckSealed, h.keep},
+	}
 }
 
 func (h *hand) format(context.Context) error {
