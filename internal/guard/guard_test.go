@@ -144,7 +144,9 @@ func TestCancelled(t *testing.T) {
 		for write, want := range map[bool]fault.Kind{false: fault.Canceled, true: fault.Indeterminate} {
 			ctx, cancel := context.WithCancel(t.Context())
 			s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				io.Copy(io.Discard, r.Body)
+				if _, err := io.ReadAll(r.Body); err != nil {
+					t.Error(err)
+				}
 				if half {
 					io.WriteString(w, "half")
 					http.NewResponseController(w).Flush()
