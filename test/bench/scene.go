@@ -126,7 +126,7 @@ func start(ctx context.Context, env surroundings, binary string, keys int, args 
 	}
 	x := spent{wall: wall, processor: cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()}
 	if u, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
-		x.peak = int64(u.Maxrss) //nolint:unconvert // It is shorter on systems of 32 bits.
+		x.peak = int64(u.Maxrss)      //nolint:unconvert // It is shorter on systems of 32 bits.
 		if runtime.GOOS != "darwin" { // which counts bytes
 			x.peak <<= 10
 		}
