@@ -137,7 +137,7 @@ contacts:
 	}
 
 	// Leaked.
-	wants(t, w.keywright(8, "emergency", "app", "--yes", "--reason", "key in a public repository"), "NOW", "+1 555 0100")
+	wants(t, w.keywright(8, "emergency", "app", "--yes", "--reason", "key in a public repository"), "all places at once", "+1 555 0100")
 	if w.accepted(values[1]) {
 		t.Error("the leaked key is accepted while the wiki waits")
 	}
