@@ -170,6 +170,15 @@ func (m *matrix) markdown(columns []string) string {
 	return b.String()
 }
 
+// turn counts the cases of all matrices, in the order in which they come up.
+var turn int
+
+// passedOver reports whether a case is left out of the sample.
+func passedOver() bool {
+	turn++
+	return turn%sample != 0
+}
+
 // TestFailureMatrixPlaces breaks each call of a place with each answer.
 func TestFailureMatrixPlaces(t *testing.T) {
 	var m matrix
@@ -177,12 +186,15 @@ func TestFailureMatrixPlaces(t *testing.T) {
 	for _, a := range answers {
 		columns = append(columns, a.name)
 		for method, when := range moments {
+			if passedOver() {
+				continue
+			}
 			t.Run(string(method)+"/"+a.name, func(t *testing.T) {
 				m.add(string(method), a.name, breakPlace(t, rotation.Manual, method, when, a.f))
 			})
 		}
 	}
-	if !t.Failed() {
+	if !t.Failed() && sample == 1 {
 		fresh(t, "places", m.markdown(columns))
 	}
 }
@@ -234,12 +246,15 @@ func TestFailureMatrixProvider(t *testing.T) {
 	for _, a := range providerAnswers {
 		columns = append(columns, a.name)
 		for _, c := range calls {
+			if passedOver() {
+				continue
+			}
 			t.Run(c.op+"/"+a.name, func(t *testing.T) {
 				m.add(c.op, a.name, breakProvider(t, rotation.Manual, c.op, c.when, a.name, a.err))
 			})
 		}
 	}
-	if !t.Failed() {
+	if !t.Failed() && sample == 1 {
 		fresh(t, "provider", m.markdown(columns))
 	}
 }
