@@ -81,7 +81,7 @@ func (r Report) Statement() []string {
 	case r.Outside == nil:
 		say("no witness: %s", NotProtected)
 	case r.Last > r.Outside.Seq:
-		say("the %d entries behind entry %d: %s; that entries were cut off behind it cannot be seen", r.Last-r.Outside.Seq, r.Outside.Seq, NotProtected)
+		say("entries behind it, %d of them after entry %d: %s; that some were cut off cannot be seen", r.Last-r.Outside.Seq, r.Outside.Seq, NotProtected)
 	default:
 		say("that entries were cut off behind entry %d cannot be seen", r.Outside.Seq)
 	}

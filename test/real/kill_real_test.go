@@ -52,7 +52,7 @@ locations:
 
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
-	random := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // Moments, not secrets.
+	random := rand.New(rand.NewPCG(seed, 0))
 	killed := 0
 	// kill ends a run without warning, unless it is at its end already.
 	kill := func(s *started) {

@@ -43,8 +43,8 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, "make directory:", err)
 		return 1
 	}
-	defer os.RemoveAll(dir)
-	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // Other users run the program that is in it.
+	defer func() { _ = os.RemoveAll(dir) }()
+	if err := os.Chmod(dir, 0o755); err != nil {
 		fmt.Fprintln(os.Stderr, "open directory:", err)
 		return 1
 	}
