@@ -14,7 +14,7 @@ import (
 	"github.com/keywright/keywright/internal/secret/secrettest"
 )
 
-func TestKMSAgainstMoto(t *testing.T) {
+func TestRealKMSAgainstMoto(t *testing.T) {
 	awsEnv(t, peers.Moto(t))
 	cfg, err := config.LoadDefaultConfig(t.Context(), config.WithRegion("us-east-1"))
 	if err != nil {

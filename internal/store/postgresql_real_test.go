@@ -15,15 +15,15 @@ import (
 
 func database(t testing.TB) string { return peers.PostgreSQL(t) }
 
-func TestPostgreSQL(t *testing.T) { suite(t, database) }
+func TestRealPostgreSQL(t *testing.T) { suite(t, database) }
 
-func TestPostgreSQLKilled(t *testing.T) { killed(t, database(t), 4) }
+func TestRealPostgreSQLKilled(t *testing.T) { killed(t, database(t), 4) }
 
 func BenchmarkStepPostgreSQL(b *testing.B) { benchmarkStep(b, database) }
 
-// TestPostgreSQLStopped has a process stop in the middle of an Update: the others wait for no longer than the server lets a
+// TestRealPostgreSQLStopped has a process stop in the middle of an Update: the others wait for no longer than the server lets a
 // session idle, and the stopped one is refused.
-func TestPostgreSQLStopped(t *testing.T) {
+func TestRealPostgreSQLStopped(t *testing.T) {
 	url := database(t)
 	other := open(t, url, Options{})
 	stopped := open(t, url+"&idle_in_transaction_session_timeout=200", Options{})
@@ -50,7 +50,7 @@ func TestPostgreSQLStopped(t *testing.T) {
 	})
 }
 
-func TestPostgreSQLMigration(t *testing.T) {
+func TestRealPostgreSQLMigration(t *testing.T) {
 	url := database(t)
 	s := open(t, url, Options{})
 	more := next(t, "ALTER TABLE meta ADD COLUMN extra TEXT NOT NULL DEFAULT 'x';")
@@ -63,7 +63,7 @@ func TestPostgreSQLMigration(t *testing.T) {
 	wantKind(t, err, fault.Invalid)
 }
 
-func TestPostgreSQLRefusals(t *testing.T) {
+func TestRealPostgreSQLRefusals(t *testing.T) {
 	url := database(t)
 	s := open(t, url, Options{})
 	if _, err := s.db.ExecContext(t.Context(), `DROP TABLE `+schemaTable); err != nil {
@@ -77,7 +77,7 @@ func TestPostgreSQLRefusals(t *testing.T) {
 	wantKind(t, err, fault.NotFound)
 }
 
-func TestPostgreSQLNoValueAtRest(t *testing.T) {
+func TestRealPostgreSQLNoValueAtRest(t *testing.T) {
 	s := open(t, database(t), Options{})
 	value := secrettest.Fake(t)
 	keep(t, s, "v_1", value)

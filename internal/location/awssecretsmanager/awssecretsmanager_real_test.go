@@ -11,15 +11,15 @@ import (
 	"github.com/keywright/keywright/internal/peers"
 )
 
-// TestBehaviourOfMoto runs the same behaviour against Moto, with one server and a region's worth of secrets thrown away
+// TestRealBehaviourOfMoto runs the same behaviour against Moto, with one server and a region's worth of secrets thrown away
 // between the cases.
-func TestBehaviourOfMoto(t *testing.T) {
+func TestRealBehaviourOfMoto(t *testing.T) {
 	endpoint := peers.Moto(t)
 	behaviour(t, func(t *testing.T) peer { return peer{t, emptied(t, endpoint)} })
 }
 
-// TestSuiteOfMoto runs the conformance suite. Moto moves a label in two steps, so it promises nothing for writers at once.
-func TestSuiteOfMoto(t *testing.T) {
+// TestRealSuiteOfMoto runs the conformance suite. Moto moves a label in two steps, so it promises nothing for writers at once.
+func TestRealSuiteOfMoto(t *testing.T) {
 	endpoint := peers.Moto(t)
 	for _, style := range []string{"staged", "direct"} {
 		for _, field := range []string{"", "api_key"} {

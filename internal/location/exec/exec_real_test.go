@@ -14,8 +14,8 @@ import (
 	"github.com/keywright/keywright/internal/secret"
 )
 
-// TestExample runs the suite against the sample program of the documentation.
-func TestExample(t *testing.T) {
+// TestRealExample runs the suite against the sample program of the documentation.
+func TestRealExample(t *testing.T) {
 	python, err := exec.LookPath("python3")
 	if err != nil {
 		if os.Getenv("CI") == "true" {
