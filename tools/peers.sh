@@ -77,8 +77,12 @@ debian() {
 	have etcd || set -- "$@" etcd-server
 	have_postgres || set -- "$@" postgresql
 	have_moto || python3 -c 'import ensurepip' 2>/dev/null || set -- "$@" python3-venv
+	have jq || set -- "$@" jq
+	have openssl || set -- "$@" openssl
 	have_cc || set -- "$@" gcc libc6-dev
 	install "$@"
+	have jq || lack jq "apt-get install jq"
+	have openssl || lack openssl "apt-get install openssl"
 	have dockerd || lack dockerd "apt-get install docker.io"
 	have etcd || lack etcd "apt-get install etcd-server"
 	have_postgres || lack postgres "apt-get install postgresql"
