@@ -125,7 +125,7 @@ func (e *realEngine) says(port int) string {
 				return strings.TrimSpace(string(b))
 			}
 		}
-		time.Sleep(100 * time.Millisecond)
+		<-time.After(100 * time.Millisecond)
 	}
 	e.t.Fatal("the program does not answer")
 	return ""
