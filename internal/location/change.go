@@ -37,7 +37,7 @@ func (l *Location) Put(ctx context.Context, v secret.Value, expect Expect) (Rece
 	if h, err := l.lookBefore(ctx, v, expect); err != nil {
 		return Receipt{}, h, err
 	}
-	r, err := call(ctx, l, o, v, func(ctx context.Context) (Receipt, error) { return l.driver.Put(ctx, v, expect) })
+	r, err := call(ctx, l, o, v, lend(v, func(ctx context.Context, own secret.Value) (Receipt, error) { return l.driver.Put(ctx, own, expect) }))
 	if unsure(err) {
 		return l.settle(ctx, o, v, v.Digest(), expect, err)
 	}
@@ -146,6 +146,16 @@ func (l *Location) cleanReceipt(verb string, r Receipt, v secret.Value) (Receipt
 	return r, nil
 }
 
+// lend gives the driver a value of its own for as long as the call takes: a driver that is left behind when its time is over still has it, and
+// cannot write nothing into a place after the caller destroyed the original.
+func lend(v secret.Value, write func(ctx context.Context, own secret.Value) (Receipt, error)) func(context.Context) (Receipt, error) {
+	own := v.Clone()
+	return func(ctx context.Context) (Receipt, error) {
+		defer own.Destroy()
+		return write(ctx, own)
+	}
+}
+
 // pause waits for d, or reports false when ctx ends before.
 func pause(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
@@ -179,7 +189,7 @@ func (l *Location) Stage(ctx context.Context, v secret.Value, expect Expect) (Re
 		return Receipt{}, h, err
 	}
 	stage := func(expect Expect) (Receipt, error) {
-		r, err := call(ctx, l, o, v, func(ctx context.Context) (Receipt, error) { return s.Stage(ctx, v, expect) })
+		r, err := call(ctx, l, o, v, lend(v, func(ctx context.Context, own secret.Value) (Receipt, error) { return s.Stage(ctx, own, expect) }))
 		if err != nil {
 			return r, err
 		}

@@ -390,7 +390,7 @@ func (f *field) check(row rotation.Row) {
 
 // TestKilledProcess kills the worker at random moments, starts it again, and goes on until the rotation is over; then the next one.
 func TestKilledProcess(t *testing.T) {
-	f := newField(t, freshStore(t))
+	f := newField(t, storeIn(t, t.TempDir()))
 	killed, rotations := 0, 0
 	for deadline := time.Now().Add(12 * time.Second); rotations == 0 || time.Now().Before(deadline); {
 		rotations++
@@ -399,7 +399,7 @@ func TestKilledProcess(t *testing.T) {
 		for !f.row(id).Status.Ended() {
 			w := f.start("worker", true)
 			entries := f.entries(id)
-			life := time.Duration(rand.N(int64(300 * time.Millisecond))) //nolint:gosec // G404: a spread in time is no secret.
+			life := time.Duration(rand.N(int64(300 * time.Millisecond)))
 			if time.Now().After(deadline) {
 				life = 30 * time.Second
 			}

@@ -63,11 +63,17 @@ func (p *Poller) Run(ctx context.Context) error {
 // the rotation it only watches. look is called with the rotation each time it changed. The error is of kind Canceled when ctx ended first: the
 // rotation is then given back and goes on elsewhere.
 func (r *Runner) Follow(ctx context.Context, id string, look func(rotation.Row)) error {
+	ended := func(err error) error {
+		if ctx.Err() != nil { // whatever was under way then
+			return fault.Wrap(fault.Canceled, context.Cause(ctx), "follow rotation "+id)
+		}
+		return err
+	}
 	var last rotation.Row
 	for {
 		row, err := r.row(ctx, id)
 		if err != nil {
-			return err
+			return ended(err)
 		}
 		if row.Updated != last.Updated || row.Status != last.Status || row.Signals != last.Signals {
 			last = row
@@ -80,14 +86,14 @@ func (r *Runner) Follow(ctx context.Context, id string, look func(rotation.Row))
 			if _, err := r.Advance(ctx, id); err == nil {
 				continue
 			} else if !fault.Is(err, fault.Conflict) {
-				return err
+				return ended(err)
 			}
 		}
 		pause := time.NewTimer(watchEvery)
 		select {
 		case <-ctx.Done():
 			pause.Stop()
-			return fault.Wrap(fault.Canceled, context.Cause(ctx), "follow rotation "+id)
+			return ended(nil)
 		case <-pause.C:
 		}
 	}

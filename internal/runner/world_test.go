@@ -38,7 +38,9 @@ type world struct {
 	reports   []string
 	mu        sync.Mutex
 	fault     func(point string, e rotation.Effect) error
+	open1     func(name string) location.Driver // opens a place in another way
 	hook      func(op string) error
+	rotations int
 	runners   int
 	started   time.Time
 	emergent  bool          // I1 does not hold for the compromised version
@@ -89,7 +91,7 @@ var template = sync.OnceValues(func() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	path := filepath.Join(dir, "state", "keywright.db")
 	s, err := store.Open(context.Background(), path, store.Options{})
 	if err != nil {
@@ -113,15 +115,23 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// freshStore writes an empty store and gives its path. Where there is a file system in memory it lies there, since nobody pulls the
-// plug on these tests.
+// freshStore writes an empty store and gives its path. Where there is a file system in memory it lies there, since a crash in this
+// process is nothing to a disk; what is measured or killed lies on a disk.
 func freshStore(t testing.TB) string {
 	t.Helper()
-	parent := t.TempDir()
-	if dir, err := os.MkdirTemp("/dev/shm", "kw-test-"); err == nil {
-		parent = dir
-		t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	if _, measured := t.(*testing.B); measured {
+		return storeIn(t, t.TempDir())
 	}
+	dir, err := os.MkdirTemp("/dev/shm", "kw-test-")
+	if err != nil {
+		return storeIn(t, t.TempDir())
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return storeIn(t, dir)
+}
+
+func storeIn(t testing.TB, parent string) string {
+	t.Helper()
 	path := filepath.Join(parent, "state", "keywright.db")
 	content, err := template()
 	if err == nil {
@@ -187,6 +197,13 @@ func (w *world) setState(from, to apikey.State) {
 	}
 }
 
+func (w *world) driver(name string) location.Driver {
+	if w.open1 != nil {
+		return w.open1(name)
+	}
+	return w.places.Driver(name)
+}
+
 // plan0 gives the places that a plan would have.
 func (w *world) plan0() (places []rotation.Place) {
 	for _, name := range w.places.Names() {
@@ -203,7 +220,7 @@ func (w *world) runner() *runner.Runner {
 		Place: func(p rotation.Place) (*location.Location, error) {
 			for _, name := range w.places.Names() {
 				if name == p.Name {
-					return location.New(p.Name, "memory", w.places.Driver(p.Name), location.Options{}), nil
+					return location.New(p.Name, "memory", w.driver(p.Name), location.Options{}), nil
 				}
 			}
 			return location.New(p.Name, "memory", w.elsewhere.Driver(p.Name), location.Options{}), nil
@@ -324,17 +341,17 @@ func (w *world) finish(id string, answer func(rotation.Row)) rotation.Row {
 		case row.Status.Ended():
 			return row
 		case errors.Is(err, errCrash):
-			time.Sleep(runner.Lease) // the lease of the dead runner runs out
+			<-time.After(runner.Lease) // the lease of the dead runner runs out
 			r = w.runner()
 		case fault.Is(err, fault.Unavailable) && fault.HintOf(err) != "":
-			time.Sleep(runner.Lease) // the store cannot be written: the poller logs it and comes again
+			<-time.After(runner.Lease) // the store cannot be written: the poller logs it and comes again
 		case err != nil:
 			w.t.Fatalf("advance: %v", err)
 		default:
 			if answer != nil && (next.Status == rotation.Paused || next.Status == rotation.Waiting) {
 				answer(row)
 			}
-			time.Sleep(next.Wake.Sub(w.now()))
+			<-time.After(next.Wake.Sub(w.now()))
 		}
 	}
 	w.t.Fatalf("no end: %s, %s", w.row(id).Status, w.row(id).Note)
@@ -353,7 +370,7 @@ func (w *world) until(id string, done func() bool) {
 		if done() {
 			return
 		}
-		time.Sleep(next.Wake.Sub(w.now()))
+		<-time.After(next.Wake.Sub(w.now()))
 	}
 	w.t.Fatalf("did not come so far: %s", w.row(id).Note)
 }

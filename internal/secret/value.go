@@ -95,6 +95,13 @@ func (v Value) Equal(w Value) bool {
 	return subtle.ConstantTimeCompare(a[:], b[:]) == 1
 }
 
+// Clone gives a Value with bytes of its own, which outlive Destroy of v.
+func (v Value) Clone() Value {
+	var c Value
+	v.Reveal(func(b []byte) { c = New(bytes.Clone(b)) })
+	return c
+}
+
 // Destroy overwrites the bytes with zeroes. Copies that Go or an earlier RevealString made are out of its reach.
 func (v Value) Destroy() {
 	if v.open == nil {

@@ -190,3 +190,15 @@ func TestConcurrentUse(t *testing.T) {
 		t.Error("a value survived")
 	}
 }
+
+func TestCloneOutlivesTheOriginal(t *testing.T) {
+	v := secrettest.Fake(t)
+	c := v.Clone()
+	if !c.Equal(v) || c.Digest() != v.Digest() {
+		t.Fatal("the clone is another value")
+	}
+	v.Destroy()
+	if c.Len() == 0 || (secret.Value{}).Clone().Len() != 0 {
+		t.Error("the clone went with the original")
+	}
+}

@@ -152,7 +152,7 @@ func (d *Driver) Put(ctx context.Context, v secret.Value, expect location.Expect
 		}
 		before := p.mark()
 		if p.held == nil || !p.held.value.Equal(v) {
-			p.hold(&version{value: v, ours: true})
+			p.hold(&version{value: v.Clone(), ours: true})
 		}
 		r = p.receipt(before)
 		return nil
@@ -185,7 +185,7 @@ func (d *Driver) Stage(ctx context.Context, v secret.Value, expect location.Expe
 		}
 		before := p.mark()
 		if p.staged == nil || !p.staged.value.Equal(v) {
-			p.staged = &version{value: v, ours: true}
+			p.staged = &version{value: v.Clone(), ours: true}
 			p.touch()
 		}
 		r = p.receipt(before)

@@ -184,14 +184,14 @@ func (p *Place) Overwrite(v secret.Value) {
 		p.hold(nil)
 		return
 	}
-	p.hold(&version{value: v})
+	p.hold(&version{value: v.Clone()})
 }
 
 // StageForeign stages v as a stranger would.
 func (p *Place) StageForeign(v secret.Value) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.staged = &version{value: v}
+	p.staged = &version{value: v.Clone()}
 	p.touch()
 }
 
