@@ -32,7 +32,7 @@ test: cc ## run all tests that need nothing but Go and a C compiler
 .PHONY: test-real
 test-real: cc real-names ## run the tests against real peers: PostgreSQL, Kubernetes, Docker, Moto
 	@tools/peers.sh || [ "$$CI" != true ]
-	CGO_ENABLED=1 $(GO) test -tags real -race -shuffle=on -timeout 40m -run Real $(REAL_TESTS)
+	CGO_ENABLED=1 $(GO) test -tags real -race -shuffle=on -p 1 -timeout 40m -run Real $(REAL_TESTS)
 
 .PHONY: peers
 peers: ## install or build the real peers; root on Debian installs packages
