@@ -3,8 +3,6 @@ package app
 import (
 	"context"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -122,12 +120,6 @@ func allowed(v View, s rotation.Signal, d rotation.SignalData) error {
 // Begin stores a rotation that is ready to be followed. What an intake left half done is put right first. An emergency is refused as the second
 // one of a key within an hour, unless it overtakes nothing that worked. Kinds: Conflict, Forbidden.
 func (a *App) Begin(ctx context.Context, plan rotation.Plan) (rotation.Row, error) {
-	if path := a.Config.State.Witness; path != "" && plan.Kind != rotation.Emergency {
-		if info, err := os.Stat(filepath.Dir(path)); err != nil || !info.IsDir() {
-			return rotation.Row{}, fault.New(fault.Invalid, fmt.Sprintf("begin rotation of %s: the directory of the witness %q is not there", plan.Key, path),
-				fault.Hint("make or mount it, or change state.witness; the record would wait for it"))
-		}
-	}
 	if plan.Kind == rotation.Emergency {
 		if err := a.onceAnHour(ctx, plan); err != nil {
 			return rotation.Row{}, err
