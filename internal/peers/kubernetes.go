@@ -88,13 +88,18 @@ func Kubernetes(t testing.TB) string {
 	k := &kube{client: client, base: "https://" + address}
 	api.ready(t, 2*time.Minute, func(ctx context.Context) error { return get(ctx, client, k.base+"/readyz") })
 
+	// A simulated node has nobody who brings a pod back that the manager once called unready, as it does with the pods of a node
+	// that it has not heard of for a minute; on a busy machine it hears of one late. So no node is ever given up. Nor do
+	// controllers wait to see their own writes: Debian's etcd cannot tell a watch how far it is, and each such wait lasts seconds.
 	manager := start(t, dir, "kube-controller-manager", syscall.SIGKILL, environment, controllers,
 		"--kubeconfig="+kubeconfig, "--leader-elect=false", "--secure-port=0", "--kube-api-qps=500", "--kube-api-burst=1000",
+		"--node-monitor-grace-period=24h", "--node-startup-grace-period=24h",
+		"--feature-gates=StaleControllerConsistencyDaemonSet=false,StaleControllerConsistencyReplicaSet=false,StaleControllerConsistencyStatefulSet=false",
 		"--root-ca-file="+filepath.Join(dir, "ca.crt"), "--service-account-private-key-file="+filepath.Join(dir, "server.key"))
 	start(t, dir, "kube-scheduler", syscall.SIGKILL, environment, scheduler, "--kubeconfig="+kubeconfig, "--leader-elect=false", "--secure-port=0")
 	simulator := start(t, dir, "kwok", syscall.SIGKILL, environment, kwok,
 		"--kubeconfig="+kubeconfig, "--config="+stages, "--manage-all-nodes=true", "--server-address=", "--node-port=0",
-		"--node-ip=127.0.0.1", "--node-lease-duration-seconds=40")
+		"--node-ip=127.0.0.1")
 	// Pods are only admitted into a namespace that has its default service account.
 	manager.ready(t, time.Minute, func(ctx context.Context) error {
 		return k.call(ctx, http.MethodGet, "/api/v1/namespaces/default/serviceaccounts/default", nil, nil)
