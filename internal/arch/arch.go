@@ -8,9 +8,9 @@ var levels = map[string]int{
 	// words, and the careful ways to touch files and programs
 	"apikey": 0, "fault": 0, "awswire": 1, "child": 1, "harden": 1, "keyfile": 2,
 	// values, facts and decisions
-	"secret": 10, "event": 10, "policy": 10, "rotation": 10,
+	"secret": 10, "event": 10, "policy": 10, "rotation": 10, "verdict": 10,
 	// one job each
-	"httpx": 20, "guard": 20, "audit": 20, "custody": 20, "scan": 20, "store": 21,
+	"httpx": 20, "guard": 20, "audit": 20, "custody": 20, "gitobj": 20, "scan": 20, "store": 21, "scan/": 22,
 	// contracts
 	"location": 30, "provider": 30, "notify": 30, "gateway": 30,
 	// one connector each
