@@ -42,12 +42,8 @@ func (w Window) opens(now time.Time) time.Time {
 	return time.Time{}
 }
 
-// nextOpen gives the first moment, not before now, in which one of the windows is open: now itself when there are none, the zero time when
-// none ever opens.
+// nextOpen gives the first moment, not before now, in which one of the windows is open; the zero time when none ever opens.
 func nextOpen(windows []Window, now time.Time) time.Time {
-	if len(windows) == 0 {
-		return now
-	}
 	var first time.Time
 	for _, w := range windows {
 		if at := w.opens(now); !at.IsZero() && (first.IsZero() || at.Before(first)) {
