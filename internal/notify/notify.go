@@ -117,11 +117,11 @@ type Result struct {
 type Memory interface {
 	// Last gives when the notice with this mark was last delivered, or zero.
 	Last(ctx context.Context, mark string) (time.Time, error)
-	// Keep remembers a delivery.
-	Keep(ctx context.Context, mark string, at time.Time) error
+	// Keep remembers a delivery, r, under its mark.
+	Keep(ctx context.Context, mark string, r Result) error
 }
 
-// Window is how long the same notice of the same key is not told again on the same channel.
+// Window is how long the same notice about the same key and rotation is not told again on the same channel.
 const Window = time.Hour
 
 // Router tells people. Its fields are not changed once it is in use. Safe for concurrent use.
@@ -208,7 +208,7 @@ func (r *Router) tell(ctx context.Context, c Channel, name string, n Notice) (Re
 		err := send(ctx, c, id, n)
 		res.At = r.now()
 		if err == nil {
-			if err := r.memory().Keep(context.WithoutCancel(ctx), mark, res.At); err != nil {
+			if err := r.memory().Keep(context.WithoutCancel(ctx), mark, res); err != nil {
 				r.log().Warn("delivery not remembered", "channel", name, "error", err)
 			}
 			return res, nil
@@ -261,9 +261,9 @@ func (r *Router) told(ctx context.Context, mark string) bool {
 	return !last.IsZero() && age >= 0 && age < Window
 }
 
-// markOf names a notice on a channel: the same key and the same words have the same mark.
+// markOf names a notice on a channel: the same key, rotation and words have the same mark.
 func markOf(channel string, n Notice) string {
-	sum := sha256.Sum256(fmt.Appendf(nil, "%q %q %q", channel, n.Key, n.What))
+	sum := sha256.Sum256(fmt.Appendf(nil, "%q %q %q %q", channel, n.Key, n.Rotation, n.What))
 	return hex.EncodeToString(sum[:16])
 }
 
@@ -308,14 +308,14 @@ func (m *recent) Last(_ context.Context, mark string) (time.Time, error) {
 	return m.at[mark], nil
 }
 
-func (m *recent) Keep(_ context.Context, mark string, at time.Time) error {
+func (m *recent) Keep(_ context.Context, mark string, r Result) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for k, t := range m.at {
-		if at.Sub(t) > Window {
+		if r.At.Sub(t) > Window {
 			delete(m.at, k)
 		}
 	}
-	m.at[mark] = at
+	m.at[mark] = r.At
 	return nil
 }

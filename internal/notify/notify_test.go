@@ -75,11 +75,14 @@ func TestTheSameIsToldOnceAnHour(t *testing.T) {
 		other := notice("manual", "started")
 		other.Key = "staging"
 		tell(other, "delivered")
+		later := notice("manual", "started")
+		later.Rotation = "r-2"
+		tell(later, "delivered")
 		time.Sleep(Window - time.Second)
 		tell(notice("manual", "started"), "repeated")
 		time.Sleep(time.Second)
 		tell(notice("manual", "started"), "delivered")
-		if len(c.got) != 4 {
+		if len(c.got) != 5 {
 			t.Errorf("%d sent", len(c.got))
 		}
 	})
@@ -193,7 +196,7 @@ type forgetful struct{}
 func (forgetful) Last(context.Context, string) (time.Time, error) {
 	return time.Now(), fault.New(fault.Unavailable, "no store")
 }
-func (forgetful) Keep(context.Context, string, time.Time) error {
+func (forgetful) Keep(context.Context, string, Result) error {
 	return fault.New(fault.Unavailable, "no store")
 }
 

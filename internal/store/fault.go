@@ -59,7 +59,7 @@ func classify(err error) (kind fault.Kind, hint string) {
 		case sqlite3.SQLITE_CORRUPT:
 			return fault.Corrupt, "stop Keywright and put back a backup of the store"
 		case sqlite3.SQLITE_NOTADB:
-			return fault.Invalid, "the file is no store; name another"
+			return fault.Corrupt, "the file is no store: put back a backup, or name another file as state.store"
 		case sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH:
 			return fault.Forbidden, "the user that runs Keywright must own the store's file and directory"
 		}

@@ -318,3 +318,24 @@ func testIncidents(t *testing.T, place func(testing.TB) string) {
 	wantKind(t, s.Update(t.Context(), func(tx *Tx) error { return tx.CloseIncident("inc-2", "") }), fault.Conflict)
 	wantKind(t, s.Update(t.Context(), func(tx *Tx) error { return tx.CloseIncident("inc-9", "") }), fault.NotFound)
 }
+
+func testDeliveries(t *testing.T, place func(testing.TB) string) {
+	s, c := fresh(t, place)
+	one := Delivery{Mark: "m1", At: c.now(), Channel: "webhook", Key: "k", Rotation: "r-1", Kind: "manual", What: "started"}
+	two := Delivery{Mark: "m1", At: c.now().Add(time.Hour), Channel: "webhook", Key: "k", Rotation: "r-1", Kind: "manual", What: "started"}
+	other := Delivery{Mark: "m2", At: c.now(), Channel: "command", Kind: "incident", What: "refused"}
+	update(t, s, func(tx *Tx) error {
+		return errors.Join(tx.PutDelivery(two), tx.PutDelivery(one), tx.PutDelivery(one), tx.PutDelivery(other))
+	})
+	view(t, s, func(tx *Tx) error {
+		list, err := tx.Deliveries("r-1")
+		wantSame(t, list, []Delivery{one, two})
+		last, err2 := tx.Delivered("m1")
+		never, err3 := tx.Delivered("m3")
+		if !last.Equal(two.At) || !never.IsZero() {
+			t.Errorf("last %v, never %v", last, never)
+		}
+		return errors.Join(err, err2, err3)
+	})
+	wantKind(t, s.Update(t.Context(), func(tx *Tx) error { return tx.PutDelivery(Delivery{Mark: "m"}) }), fault.Invalid)
+}

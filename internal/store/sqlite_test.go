@@ -135,7 +135,7 @@ func TestFiles(t *testing.T) {
 	if err := errors.Join(os.Mkdir(filepath.Dir(text), 0o700), os.WriteFile(text, bytes.Repeat([]byte("no database\n"), 100), 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	refused("a text", fault.Invalid, text)
+	refused("a text", fault.Corrupt, text)
 	refused("nothing", fault.Invalid, "")
 	refused("no path", fault.Invalid, "sqlite:")
 	refused("a foreign scheme", fault.Invalid, "mysql://x")
@@ -167,14 +167,33 @@ func TestURLWithPasswordStaysOutOfErrors(t *testing.T) {
 	}
 }
 
-// next adds a second migration to the embedded ones.
+// next adds a migration to the embedded ones.
 func next(t *testing.T, text string) fs.FS {
 	t.Helper()
-	first, err := fs.ReadFile(migrations(), "0001_first.sql")
+	files := fstest.MapFS{}
+	names, err := fs.Glob(migrations(), "*.sql")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return fstest.MapFS{"0001_first.sql": {Data: first}, "0002_next.sql": {Data: []byte("-- +goose Up\n" + text)}}
+	for _, name := range names {
+		b, err := fs.ReadFile(migrations(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[name] = &fstest.MapFile{Data: b}
+	}
+	files[fmt.Sprintf("%04d_next.sql", known(t)+1)] = &fstest.MapFile{Data: []byte("-- +goose Up\n" + text)}
+	return files
+}
+
+// known is the version of the schema that this program knows.
+func known(t *testing.T) int64 {
+	t.Helper()
+	n, err := newest(migrations())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
 
 func backups(t *testing.T, path string) []string {
@@ -208,7 +227,7 @@ func TestMigration(t *testing.T) {
 	}
 
 	found := backups(t, path)
-	if len(found) != 1 || filepath.Base(found[0]) != "keywright.db.v1-20261121T120000Z.bak" {
+	if len(found) != 1 || filepath.Base(found[0]) != fmt.Sprintf("keywright.db.v%d-20261121T120000Z.bak", known(t)) {
 		t.Fatalf("backups %v", found)
 	}
 	if info, err := os.Stat(found[0]); err != nil || info.Mode().Perm() != 0o600 {
@@ -226,7 +245,7 @@ func TestMigration(t *testing.T) {
 	// The store is newer than this program now.
 	_, err := Open(t.Context(), path, Options{})
 	wantKind(t, err, fault.Invalid)
-	if !strings.Contains(err.Error(), "version 2") || fault.HintOf(err) == "" {
+	if !strings.Contains(err.Error(), fmt.Sprintf("version %d", known(t)+1)) || fault.HintOf(err) == "" {
 		t.Errorf("%v, hint %q", err, fault.HintOf(err))
 	}
 }

@@ -62,7 +62,7 @@ const (
 // "postgresql://…", "sqlite:PATH" or a bare path. Before a schema with content is changed, a SQLite store is copied to a file
 // of mode 0600 beside it (PATH.v1-20261122T022355Z.bak); a PostgreSQL store is the operator's to back up, see Options.BackedUp.
 //
-// Kinds: Invalid (no such form of url, a file that is no store, a network file system, a schema newer than this program),
+// Kinds: Invalid (no such form of url, a database of another program, a network file system, a schema newer than this program),
 // Forbidden (others may write the directory or read the file), Conflict (a PostgreSQL schema that is older, without a backup),
 // Unavailable, Unauthenticated, Corrupt.
 func Open(ctx context.Context, url string, o Options) (*Store, error) {

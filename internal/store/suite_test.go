@@ -59,6 +59,7 @@ func suite(t *testing.T, place func(testing.TB) string) {
 		{"again", testAgain},
 		{"audit", testAudit},
 		{"incidents", testIncidents},
+		{"deliveries", testDeliveries},
 		{"view", testView},
 		{"cancel", testCancel},
 		{"model", testModel},
