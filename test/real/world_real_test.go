@@ -274,7 +274,7 @@ func (s *started) signal(sig syscall.Signal) {
 }
 
 // patience bounds every wait: the evidence of a rotation needs whole minutes.
-const patience = 12 * time.Minute
+const patience = 4 * time.Minute
 
 // wait gives the exit code, or -1 when a signal ended it.
 func (s *started) wait() int {

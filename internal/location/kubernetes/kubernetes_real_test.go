@@ -113,7 +113,7 @@ func (c *cluster) wait(what string, done func() bool) {
 	c.t.Helper()
 	begun := time.Now()
 	defer func() { c.t.Logf("%s after %v", what, time.Since(begun).Round(time.Millisecond)) }()
-	for end := time.Now().Add(12 * time.Minute); !done(); <-time.After(100 * time.Millisecond) {
+	for end := time.Now().Add(3 * time.Minute); !done(); <-time.After(100 * time.Millisecond) {
 		if time.Now().After(end) {
 			for _, p := range objects(c.get("/api/v1/pods")["items"]) {
 				c.t.Logf("%s/%s %s ready=%t deleted=%v uses %v", text(p, "metadata", "namespace"), text(p, "metadata", "name"), text(p, "status", "phase"),
