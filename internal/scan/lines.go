@@ -1,0 +1,39 @@
+package scan
+
+import "bytes"
+
+// allowMark, on the line of a key, asks for leniency. Whether it is granted is the caller's to say.
+const allowMark = "keywright" + ":allow"
+
+// lineCounter gives the line of an offset. It counts onwards from the last answer, and from the start when asked backwards.
+type lineCounter struct {
+	text   []byte
+	binary bool
+	at     int
+	line   int
+}
+
+func newLineCounter(b []byte) lineCounter {
+	return lineCounter{text: b, binary: bytes.IndexByte(b[:min(len(b), 8000)], 0) >= 0, line: 1}
+}
+
+func (l *lineCounter) at64(offset int64) int { return int(min(max(offset, 0), int64(len(l.text)))) }
+
+// where gives the line, from 1, and whether it holds the mark; 0 and false in binary objects. Lines end in "\n".
+func (l *lineCounter) where(offset int64) (int, bool) {
+	if l.binary {
+		return 0, false
+	}
+	o := l.at64(offset)
+	if o < l.at {
+		l.at, l.line = 0, 1
+	}
+	l.line += bytes.Count(l.text[l.at:o], []byte{'\n'})
+	l.at = o
+	low := max(bytes.LastIndexByte(l.text[:o], '\n'), o-4096)
+	high := len(l.text)
+	if i := bytes.IndexByte(l.text[o:], '\n'); i >= 0 {
+		high = o + i
+	}
+	return l.line, bytes.Contains(l.text[max(low, 0):min(high, o+4096)], []byte(allowMark))
+}

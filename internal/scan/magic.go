@@ -1,0 +1,43 @@
+package scan
+
+import "bytes"
+
+// HeadSize is how many bytes of an object's start Magic looks at.
+const HeadSize = 512
+
+type container uint8
+
+const (
+	noContainer container = iota
+	gzipFile
+	zipFile
+	tarFile
+	bzip2File
+	xzFile
+	zstdFile
+)
+
+// Magic reports whether an object with this start is an archive or compressed. head holds the object's first HeadSize bytes, or all of a
+// smaller one; more does no harm.
+func Magic(head []byte) bool { return containerOf(head) != noContainer }
+
+func containerOf(b []byte) container {
+	if len(b) < 6 {
+		return noContainer
+	}
+	switch {
+	case b[0] == 0x1f && b[1] == 0x8b && b[2] == 8:
+		return gzipFile
+	case b[0] == 'P' && b[1] == 'K' && (b[2] == 3 && b[3] == 4 || b[2] == 5 && b[3] == 6 || b[2] == 7 && b[3] == 8):
+		return zipFile
+	case b[0] == 'B' && b[1] == 'Z' && b[2] == 'h' && b[3] >= '1' && b[3] <= '9' && (b[4] == 0x31 || b[4] == 0x17):
+		return bzip2File
+	case bytes.HasPrefix(b, []byte("\xfd7zXZ\x00")):
+		return xzFile
+	case b[0] == 0x28 && b[1] == 0xb5 && b[2] == 0x2f && b[3] == 0xfd:
+		return zstdFile
+	case len(b) >= 262 && string(b[257:262]) == "ustar":
+		return tarFile
+	}
+	return noContainer
+}
