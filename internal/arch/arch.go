@@ -10,7 +10,7 @@ var levels = map[string]int{
 	// values, facts and decisions
 	"secret": 10, "event": 10, "policy": 10, "rotation": 10, "verdict": 10,
 	// one job each
-	"httpx": 20, "guard": 20, "audit": 20, "custody": 20, "gitobj": 20, "scan": 20, "store": 21, "scan/": 22,
+	"httpx": 20, "guard": 20, "audit": 20, "custody": 20, "gitobj": 20, "scan": 20, "store": 21, "scan/": 22, "scan/run": 23,
 	// contracts
 	"location": 30, "provider": 30, "notify": 30, "gateway": 30,
 	// one connector each
