@@ -193,3 +193,70 @@ func TestWindowsThatNeverOpen(t *testing.T) {
 		t.Errorf("%s %q %q", m.Status, m.Note, m.Hint)
 	}
 }
+
+// TestResumeCountsByItsPlaceInTheJournal: the clock of the one who resumes may be behind the clock of the one who wrote the journal.
+func TestResumeCountsByItsPlaceInTheJournal(t *testing.T) {
+	d := newDriver(t, plan())
+	d.answer = func(e rotation.Effect) (any, error) {
+		if e.ID == "retire/round-1/2/watch" {
+			return rotation.WatchState{Refused: []string{"b"}}, nil
+		}
+		return healthy(e)
+	}
+	stood := 0
+	d.wait = func(m rotation.Move) bool {
+		if m.Status == rotation.Paused {
+			stood++
+			now := d.now
+			d.now = now.Add(-24 * time.Hour)
+			d.signal(rotation.SignalResume, "op", rotation.SignalData{})
+			d.now = now
+		}
+		return stood < 3
+	}
+	if m := d.run(); m.Status != rotation.Done || stood != 1 {
+		t.Errorf("%s after standing %d times: %q", m.Status, stood, m.Note)
+	}
+}
+
+// TestRefusedConsumerWithoutAdminKey: a person is told even when somebody resumed the rotation before, for another reason; and what was signed for
+// until then is asked again, since it turned out wrong.
+func TestRefusedConsumerWithoutAdminKey(t *testing.T) {
+	p := plan()
+	p.Admin = false
+	d := newDriver(t, p)
+	mended := false
+	d.answer = func(e rotation.Effect) (any, error) {
+		switch {
+		case e.ID == "staging/staging/a/put" && !mended:
+			return nil, fault.New(fault.Forbidden, "no right")
+		case e.ID == "retire/round-1/2/watch":
+			return rotation.WatchState{Refused: []string{"b"}}, nil
+		case e.Verb == rotation.Gather:
+			f := goodFacts()
+			f.Admin = false
+			return f, nil
+		}
+		return healthy(e)
+	}
+	var stood, asked []string
+	d.wait = func(m rotation.Move) bool {
+		switch m.Status {
+		case rotation.Paused:
+			stood, mended = append(stood, m.Note), true
+			d.signal(rotation.SignalResume, "op", rotation.SignalData{})
+		case rotation.Waiting:
+			subject := m.Hint[strings.LastIndex(m.Hint, " ")+1:]
+			asked = append(asked, subject)
+			d.signal(rotation.SignalSign, "ann", rotation.SignalData{Subject: subject})
+		}
+		return len(stood) < 5
+	}
+	m := d.run()
+	if m.Status != rotation.Done || len(stood) != 2 || stood[1] != "refused with the old value: b; make it active again in the Console" {
+		t.Errorf("%s, stood for %q", m.Status, stood)
+	}
+	if got := strings.Join(asked, " "); got != "evidence disabled evidence disabled archived" {
+		t.Errorf("asked for %s", got)
+	}
+}

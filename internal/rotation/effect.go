@@ -186,6 +186,8 @@ type tries struct {
 	made     bool
 	data     json.RawMessage
 	madeAt   time.Time
+	madePos  int // in the journal
+	lastPos  int
 	intended time.Time // first intent ever
 	open     bool      // the last intent has no outcome
 	failures int       // since the last resume

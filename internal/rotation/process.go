@@ -470,10 +470,11 @@ func (w *walk) soak() {
 }
 
 // retire gathers evidence and sets the old version inactive. A consumer that is refused during the watch brings it back, and the round
-// begins again when a person says so.
+// begins again when a person says so; what people signed for until then is asked again.
 func (w *walk) retire() {
-	defer func() { w.prefix = "" }()
+	defer func() { w.prefix, w.since = "", 0 }()
 	for round := 1; ; round++ {
+		w.since = w.roundEnd(round - 1)
 		w.prefix = ""
 		w.step(Proving)
 		w.prefix = roundName(round)
@@ -486,8 +487,12 @@ func (w *walk) retire() {
 		if w.blocked || undone == "" {
 			return
 		}
-		if !w.resumedAfter(w.madeAt(w.effect(Activate, "", Old))) {
-			w.sleep(w.now.Add(bound), Paused, undone+"; it is active again", "bring the new version there, then: keywright rotation resume "+w.plan.ID)
+		if !w.resumedSince(w.roundEnd(round)) {
+			again := "; it is active again"
+			if !w.plan.Admin {
+				again = "; make it active again in the Console"
+			}
+			w.sleep(w.now.Add(bound), Paused, undone+again, "bring the new version there, then: keywright rotation resume "+w.plan.ID)
 			return
 		}
 	}
@@ -531,7 +536,7 @@ func (w *walk) weigh() bool {
 		if n == 1 {
 			first = w.madeAt(gather)
 		}
-		facts.Signed = w.signedBefore("evidence", w.madeAt(gather))
+		facts.Signed = w.signedBefore("evidence", gather)
 		ruling := Rule(facts)
 		if ruling.Verdict == Allowed {
 			return true

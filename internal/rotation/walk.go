@@ -68,10 +68,17 @@ func Next(plan Plan, journal []Entry, now time.Time) Move {
 // history is the journal, folded.
 type history struct {
 	effects map[string]*tries
-	signals []Entry
+	signals []spoken
 	// paused is true after a pause signal without a later resume.
 	paused    bool
 	cancelled *Entry
+}
+
+// spoken is a signal with its position in the journal. What came first is told by positions: the times of a journal are those of several
+// processes, whose clocks may differ or be set.
+type spoken struct {
+	Entry
+	pos int
 }
 
 func fold(journal []Entry) *history {
@@ -79,7 +86,7 @@ func fold(journal []Entry) *history {
 	for i := range journal {
 		e := &journal[i]
 		if e.Type == Signalled {
-			h.signals = append(h.signals, *e)
+			h.signals = append(h.signals, spoken{*e, i})
 			switch e.Signal {
 			case SignalPause:
 				h.paused = true
@@ -103,6 +110,7 @@ func fold(journal []Entry) *history {
 			t = &tries{}
 			h.effects[e.Effect] = t
 		}
+		t.lastPos = i
 		switch e.Type {
 		case Intended:
 			if t.intended.IsZero() {
@@ -113,7 +121,7 @@ func fold(journal []Entry) *history {
 			}
 			t.open = true
 		case Made:
-			t.made, t.open, t.data, t.madeAt = true, false, e.Data, e.At
+			t.made, t.open, t.data, t.madeAt, t.madePos = true, false, e.Data, e.At, i
 		case Missed:
 			t.open = false
 			if t.failures == 0 {
@@ -147,6 +155,7 @@ type walk struct {
 	out     *outcome
 	prefix  string
 	undoing bool
+	since   int  // signatures before this position of the journal do not count: what they vouched for turned out wrong
 	patient bool // nothing that can heal is ever given up
 	oneWay  bool // there is no way back: what would turn it pauses it
 }
@@ -530,17 +539,18 @@ func (w *walk) signed(subject, ask string) {
 
 func (w *walk) hasSigned(subject string) bool {
 	for _, s := range w.h.signals {
-		if s.Signal == SignalSign && s.signal().Subject == subject {
+		if s.Signal == SignalSign && s.signal().Subject == subject && s.pos >= w.since {
 			return true
 		}
 	}
 	return false
 }
 
-// signedBefore reports whether a person had signed for a subject by t.
-func (w *walk) signedBefore(subject string, t time.Time) bool {
+// signedBefore reports whether a person had signed for a subject before an effect was made.
+func (w *walk) signedBefore(subject string, e Effect) bool {
+	t := w.h.effects[e.ID]
 	for _, s := range w.h.signals {
-		if s.Signal == SignalSign && s.signal().Subject == subject && !s.At.After(t) {
+		if s.Signal == SignalSign && s.signal().Subject == subject && s.pos >= w.since && t != nil && t.made && s.pos < t.madePos {
 			return true
 		}
 	}
@@ -559,14 +569,24 @@ func (w *walk) rounds(p Place) (n int) {
 	return n
 }
 
-// resumedAfter reports whether a person resumed the rotation after t.
-func (w *walk) resumedAfter(t time.Time) bool {
+// resumedSince reports whether a person resumed the rotation after the journal's entry at a position.
+func (w *walk) resumedSince(pos int) bool {
 	for _, s := range w.h.signals {
-		if s.Signal == SignalResume && s.At.After(t) {
+		if s.Signal == SignalResume && s.pos >= pos {
 			return true
 		}
 	}
 	return false
+}
+
+// roundEnd gives the position after the last entry about a round of retiring, or zero when there is none.
+func (w *walk) roundEnd(round int) (pos int) {
+	for id, t := range w.h.effects {
+		if strings.HasPrefix(id, string(Retire)+"/"+roundName(round)+"/") {
+			pos = max(pos, t.lastPos+1)
+		}
+	}
+	return pos
 }
 
 // begun reports whether an effect was ever intended.
