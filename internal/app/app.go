@@ -22,6 +22,7 @@ import (
 	"github.com/keywright/keywright/internal/httpx"
 	"github.com/keywright/keywright/internal/intake"
 	"github.com/keywright/keywright/internal/location"
+	"github.com/keywright/keywright/internal/notify"
 	"github.com/keywright/keywright/internal/provider"
 	"github.com/keywright/keywright/internal/provider/anthropic"
 	"github.com/keywright/keywright/internal/rotation"
@@ -64,6 +65,8 @@ type App struct {
 	log      *slog.Logger
 	vault    *vault
 	signer   *audit.Signer
+	// tell tells people; nil where no channel is configured.
+	tell func(ctx context.Context, n notify.Notice) error
 
 	mu     sync.Mutex
 	opened map[string]*location.Location
@@ -98,13 +101,13 @@ func (a *App) openRest(ctx context.Context) error {
 	if err := a.openProvider(ctx); err != nil {
 		return err
 	}
-	tell, err := a.teller()
-	if err != nil {
+	var err error
+	if a.tell, err = a.teller(); err != nil {
 		return err
 	}
 	a.Intake = &intake.Intake{Store: a.Store, Vault: a.vault, Provider: a.Provider, ProviderURL: a.Config.Provider.URL, Signal: a.spareAdded, Now: a.now, Log: a.log}
 	a.Runner = runner.New(runner.Surroundings{
-		Store: a.Store, Vault: a.vault, Provider: a.Provider, Place: a.openPlanned, Places: a.configured, Test: a.runTest, Tell: tell, Report: a.report,
+		Store: a.Store, Vault: a.vault, Provider: a.Provider, Place: a.openPlanned, Places: a.configured, Test: a.runTest, Tell: a.tellRotation(), Report: a.report,
 		Now: a.now, Log: a.log, Fault: a.options.Fault,
 	})
 	return nil

@@ -39,7 +39,14 @@ func (a *App) Record(ctx context.Context, id string) (report.Input, error) {
 
 // recordFacts reads what the inventory says about the places and versions of a rotation.
 func recordFacts(tx *store.Tx, in *report.Input) error {
-	in.Seen, in.Spares = nil, 0
+	in.Seen, in.Told, in.Spares = nil, nil, 0
+	told, err := tx.Deliveries(in.Row.ID)
+	if err != nil {
+		return err
+	}
+	for _, d := range told {
+		in.Told = append(in.Told, report.Told{At: d.At, What: d.What, Channel: d.Channel})
+	}
 	seen, err := tx.Observations()
 	if err != nil {
 		return err

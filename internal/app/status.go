@@ -13,7 +13,8 @@ import (
 	"github.com/keywright/keywright/internal/provider"
 )
 
-// Status says how the keys stand, from the store alone; with live, places and provider are asked, and live is told of each.
+// Status says how the keys stand, from the store alone; with live, places and provider are asked, live is told of each, and what is wrong is
+// written down and told once.
 func (a *App) Status(ctx context.Context, live func(monitor.Progress)) (monitor.Status, error) {
 	_, admin := a.Provider.(provider.StatusSetter)
 	s := monitor.Source{Store: a.Store, Now: a.now, Admin: admin, Witness: a.Config.State.Witness != ""}
@@ -36,7 +37,11 @@ func (a *App) Status(ctx context.Context, live func(monitor.Progress)) (monitor.
 		slices.SortFunc(l.Locations, func(x, y *location.Location) int { return cmp.Compare(x.Name(), y.Name()) })
 		s.Live = l
 	}
-	return monitor.Collect(ctx, s)
+	status, err := monitor.Collect(ctx, s)
+	if err != nil || live == nil {
+		return status, err
+	}
+	return status, a.afterLook(ctx, status)
 }
 
 // keys gives the configured keys by name.

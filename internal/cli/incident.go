@@ -45,7 +45,7 @@ func (c *console) incidentCommand() *cobra.Command {
 	}
 	list.Flags().BoolVar(&all, "all", false, "closed ones too")
 	show := &cobra.Command{
-		Use: "show ID", Short: "show an incident with its timeline", Args: cobra.ExactArgs(1),
+		Use: "show ID|KEY", Short: "show an incident with its timeline", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			a, err := c.app(cmd.Context())
 			if err != nil {
@@ -69,17 +69,18 @@ func (c *console) incidentCommand() *cobra.Command {
 	}
 	var note string
 	closing := &cobra.Command{
-		Use: "close ID", Short: "close an incident with a word on how it ended", Args: cobra.ExactArgs(1),
+		Use: "close ID|KEY", Short: "close an incident with a word on how it ended", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			a, err := c.app(cmd.Context())
 			if err != nil {
 				return err
 			}
 			defer a.Close()
-			if err := a.CloseIncident(cmd.Context(), args[0], note); err != nil {
+			id, err := a.CloseIncident(cmd.Context(), args[0], note)
+			if err != nil {
 				return err
 			}
-			c.printf("%s is closed\n", args[0])
+			c.printf("%s is closed\n", id)
 			return nil
 		},
 	}

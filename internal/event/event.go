@@ -35,6 +35,7 @@ const (
 	EffectFailed   Type = "effect.failed"
 
 	IncidentOpened  Type = "incident.opened"
+	IncidentClosed  Type = "incident.closed"
 	DriftFound      Type = "drift.found"
 	CheckpointMade  Type = "audit.checkpoint"
 	ProviderChanged Type = "provider.changed"

@@ -127,13 +127,14 @@ func (c *collector) key(k *Key) (policy.Key, KeyStatus, []PlaceStatus) {
 	versions := c.byKey[k.Name]
 	p := policy.Key{
 		Name: k.Name, Environment: k.Environment, Class: k.Class, Organization: k.Organization, Workspace: k.Workspace, Backup: k.Backup,
-		BackupAlive: c.sight.alive[k.Backup], Versions: versions, Places: make([]policy.Place, 0, len(k.Locations)),
+		Alive: c.sight.alive[k.Name], BackupAlive: c.sight.alive[k.Backup], Versions: versions, Places: make([]policy.Place, 0, len(k.Locations)),
 	}
 	s := KeyStatus{
-		Name: k.Name, Class: k.Class.Name, Environment: k.Environment, Risk: k.Class.Risk, Owner: k.Owner, Backup: k.Backup, BackupAlive: p.BackupAlive,
+		Name: k.Name, Class: k.Class.Name, Environment: k.Environment, Risk: k.Class.Risk, Owner: k.Owner, Backup: k.Backup, Alive: p.Alive, BackupAlive: p.BackupAlive,
 		Configured: c.known[k.Name],
 	}
 	c.current(&s, k, versions)
+	p.Gone = s.Gone
 	places := make([]PlaceStatus, 0, len(k.Locations))
 	for _, l := range k.Locations {
 		judged, shown := c.place(k, l)
@@ -158,6 +159,7 @@ func (c *collector) current(s *KeyStatus, k *Key, versions []apikey.Version) {
 		case v.State == apikey.Current:
 			s.Version, s.Fingerprint, s.ProviderID, s.State, s.Binding = v.ID, v.Fingerprint(), v.ProviderID, v.State, v.Binding
 			s.Compromised, s.Activated, s.Expires, s.Since = v.Compromised, v.Activated, v.Expires, policy.Since(*v)
+			s.Gone = c.sight.gone(*v)
 			if !s.Since.IsZero() {
 				s.AgeDays = days(c.now.Sub(s.Since))
 			}

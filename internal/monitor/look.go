@@ -18,7 +18,8 @@ import (
 // sight is what a live look saw beside the places.
 type sight struct {
 	seen     []store.Observation
-	alive    map[apikey.Name]policy.Alive
+	alive    map[apikey.Name]policy.Alive // by key, of its current version
+	listed   map[string]provider.Status   // by id, as the provider's list says
 	unlisted []policy.Unlisted
 	skew     time.Duration
 }
@@ -76,13 +77,13 @@ func (l *looker) jobs() []func(context.Context) {
 	if p := l.source.Live.Provider; p != nil {
 		jobs = append(jobs, func(ctx context.Context) { l.list(ctx, p) }, func(ctx context.Context) { l.clock(ctx, p) })
 	}
-	if l.source.Live.Ask != nil {
-		for backup, id := range l.backups() {
-			jobs = append(jobs, func(ctx context.Context) { l.ask(ctx, backup, id) })
-		}
-	}
 	for _, place := range l.source.Live.Locations {
 		jobs = append(jobs, func(ctx context.Context) { l.place(ctx, place) })
+	}
+	if l.source.Live.Ask != nil {
+		for key, id := range l.current() {
+			jobs = append(jobs, func(ctx context.Context) { l.ask(ctx, key, id) })
+		}
 	}
 	return jobs
 }
@@ -134,15 +135,16 @@ func (l *looker) list(ctx context.Context, p provider.Provider) {
 	for _, v := range l.inv.versions {
 		known[v.ProviderID] = true
 	}
-	unlisted := []policy.Unlisted{}
+	unlisted, listed := []policy.Unlisted{}, make(map[string]provider.Status, len(keys))
 	for _, k := range keys {
+		listed[k.ID] = k.Status
 		if k.Status == provider.Active && !known[k.ID] {
 			unlisted = append(unlisted, policy.Unlisted{ID: clean(k.ID), Name: clean(k.Name), Workspace: clean(k.Workspace)})
 		}
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.out.unlisted = unlisted
+	l.out.unlisted, l.out.listed = unlisted, listed
 }
 
 // clock compares our clock to the provider's, at the middle of the question.
@@ -162,22 +164,18 @@ func (l *looker) clock(ctx context.Context, p provider.Provider) {
 	l.out.skew = before.Add(took / 2).Sub(at)
 }
 
-// backups gives the current version of each key that is somebody's backup.
-func (l *looker) backups() map[apikey.Name]apikey.VersionID {
-	wanted := map[apikey.Name]bool{}
-	for _, k := range l.source.Keys {
-		wanted[k.Backup] = true
-	}
+// current gives the current version of each key. A compromised one is not asked about: that it is refused is what an emergency is for.
+func (l *looker) current() map[apikey.Name]apikey.VersionID {
 	ids := map[apikey.Name]apikey.VersionID{}
 	for _, v := range l.inv.versions {
-		if v.State == apikey.Current && wanted[v.Key] {
+		if v.State == apikey.Current && !v.Compromised {
 			ids[v.Key] = v.ID
 		}
 	}
 	return ids
 }
 
-func (l *looker) ask(ctx context.Context, backup apikey.Name, id apikey.VersionID) {
+func (l *looker) ask(ctx context.Context, key apikey.Name, id apikey.VersionID) {
 	v, err := l.source.Live.Ask(ctx, id)
 	if err != nil {
 		return
@@ -185,7 +183,28 @@ func (l *looker) ask(ctx context.Context, backup apikey.Name, id apikey.VersionI
 	alive := map[provider.Answer]policy.Alive{provider.Live: policy.Live, provider.Dead: policy.Dead, provider.Blocked: policy.Blocked}[v.Answer]
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.out.alive[backup] = alive
+	l.out.alive[key] = alive
+}
+
+// gone says in words that the provider refuses, or is about to refuse, a current version, and how that is known; it is empty when that is not
+// known. The value's own answer counts before the list. An id that was only matched by its hint may be another key's, so that its status counts
+// for nothing while the value is accepted.
+func (s sight) gone(v apikey.Version) string {
+	if v.Compromised {
+		return ""
+	}
+	status := s.listed[v.ProviderID]
+	set := v.ProviderID != "" && (status == provider.Inactive || status == provider.Archived || status == provider.Expired)
+	alive := s.alive[v.Key]
+	switch {
+	case alive == policy.Dead && set:
+		return "refused by the provider, and " + string(status) + " in its list"
+	case alive == policy.Dead:
+		return "refused by the provider"
+	case set && (alive != policy.Live || v.Binding == apikey.BindingProved):
+		return string(status) + " in the provider's list"
+	}
+	return ""
 }
 
 // keep leaves what was seen in the store. An observation that the runner made meanwhile is newer and stays.

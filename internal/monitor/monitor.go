@@ -60,7 +60,7 @@ type Live struct {
 	Locations []*location.Location
 	// Provider, when not nil, is asked for its list of keys and its clock, as far as it can tell them.
 	Provider provider.Provider
-	// Ask, when not nil, asks the provider about the value of a version: it is used for backups.
+	// Ask, when not nil, asks the provider about the value of a version: it is used for the current version of each key.
 	Ask func(ctx context.Context, id apikey.VersionID) (provider.Verdict, error)
 	// Timeout bounds the whole look; zero means DefaultTimeout. What was not seen by then stands as unreachable.
 	Timeout time.Duration

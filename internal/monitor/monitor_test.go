@@ -467,10 +467,11 @@ func TestLiveLook(t *testing.T) {
 			{ID: "apikey_v_1", Status: provider.Active}, {ID: "apikey_x", Name: "by hand", Status: provider.Active}, {ID: "apikey_y", Status: provider.Inactive},
 		}},
 		Ask: func(_ context.Context, id apikey.VersionID) (provider.Verdict, error) {
-			if id != "v_b" {
+			answer, current := map[apikey.VersionID]provider.Answer{"v_1": provider.Live, "v_b": provider.Dead}[id]
+			if !current {
 				t.Errorf("asked about %s", id)
 			}
-			return provider.Verdict{Answer: provider.Dead}, nil
+			return provider.Verdict{Answer: answer}, nil
 		},
 		Progress: func(p Progress) { told = append(told, p) },
 	}
@@ -496,6 +497,52 @@ func TestLiveLook(t *testing.T) {
 	source.Live = nil
 	if l := place(t, collect(t, source), "drifted"); l.Sync != Differs {
 		t.Errorf("what was seen was not kept: %+v", l)
+	}
+}
+
+// TestCurrentVersionThatOthersEnded has every mix of what the value's own answer and the provider's list say of a version in use.
+func TestCurrentVersionThatOthersEnded(t *testing.T) {
+	const proved, hinted = apikey.BindingProved, apikey.BindingHint
+	for name, c := range map[string]struct {
+		answer      provider.Answer
+		listed      provider.Status
+		binding     apikey.Binding
+		compromised bool
+		gone        string
+	}{
+		"alive":                            {provider.Live, provider.Active, proved, false, ""},
+		"refused":                          {provider.Dead, provider.Active, proved, false, "refused by the provider"},
+		"refused and inactive":             {provider.Dead, provider.Inactive, hinted, false, "refused by the provider, and inactive in its list"},
+		"refused, and not in the list":     {provider.Dead, "", proved, false, "refused by the provider"},
+		"inactive, and nobody asked":       {"", provider.Inactive, hinted, false, "inactive in the provider's list"},
+		"inactive a moment ago":            {provider.Live, provider.Inactive, proved, false, "inactive in the provider's list"},
+		"another key's id is inactive":     {provider.Live, provider.Inactive, hinted, false, ""},
+		"archived":                         {provider.Unknown, provider.Archived, proved, false, "archived in the provider's list"},
+		"unknown is not dead":              {provider.Unknown, provider.Active, proved, false, ""},
+		"blocked is not dead":              {provider.Blocked, provider.Active, proved, false, ""},
+		"ended by an emergency":            {provider.Dead, provider.Inactive, proved, true, ""},
+		"neither list nor answer could be": {"", "", proved, false, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := open(t)
+			v := version("v_1", "prod", apikey.Current, 1)
+			v.Binding, v.Compromised = c.binding, c.compromised
+			update(t, s, func(tx *store.Tx) error { return tx.PutVersion(v) })
+			p := &issuer{}
+			if c.listed != "" {
+				p.keys = []provider.Key{{ID: "apikey_v_1", Status: c.listed}}
+			}
+			live := &Live{Provider: p, Ask: func(context.Context, apikey.VersionID) (provider.Verdict, error) {
+				if c.answer == "" {
+					return provider.Verdict{}, fault.New(fault.Unavailable, "no")
+				}
+				return provider.Verdict{Answer: c.answer}, nil
+			}}
+			got := collect(t, Source{Store: s, Keys: []Key{key()}, Live: live})
+			if k := got.Keys[0]; k.Gone != c.gone || strings.Contains(codes(got.Wants), "current-gone") != (c.gone != "") {
+				t.Errorf("gone %q, wants %s", k.Gone, codes(got.Wants))
+			}
+		})
 	}
 }
 

@@ -31,6 +31,10 @@ type KeyStatus struct {
 	Risk        string             `json:"risk,omitempty"`
 	Owner       string             `json:"owner,omitempty"`
 	Backup      apikey.Name        `json:"backup,omitempty"`
+	// Alive is what the provider said of the current version's value; empty when nobody asked. Gone says in words that the provider refuses it, or
+	// is about to, by nobody's act here.
+	Alive policy.Alive `json:"alive,omitempty"`
+	Gone  string       `json:"gone,omitempty"`
 	// BackupAlive is what the provider said of the backup; empty when nobody asked.
 	BackupAlive policy.Alive `json:"backup_alive,omitempty"`
 	// Configured is false for a key that the inventory alone knows.

@@ -104,6 +104,7 @@ func (p Place) print() apikey.Fingerprint {
 func (j *judge) key(k Key) {
 	current := of(k.Versions, apikey.Current)
 	j.compromised(k)
+	j.gone(k, current)
 	j.age(k, current)
 	j.spares(k)
 	j.backup(k, current)
@@ -145,6 +146,22 @@ func (j *judge) compromised(k Key) {
 				Text: fmt.Sprintf("%s is compromised and the provider still accepts it (%s)", v.Fingerprint().Short(), v.State), Hint: hint})
 		}
 	}
+}
+
+// gone tells that the provider refuses a version that is in use. Its consumers have trouble now, and whoever ended it may have had a reason:
+// it is a person's to decide, and never a rollback.
+func (j *judge) gone(k Key, current []apikey.Version) {
+	if k.Gone == "" || len(current) == 0 {
+		return
+	}
+	j.add(Finding{Key: k.Name, Code: CurrentGone, Severity: Critical, Wants: true,
+		Text: GoneWords(current[0].Fingerprint(), k.Gone),
+		Hint: fmt.Sprintf("set it active again in the Console if that was a mistake; else: keywright emergency %s", k.Name)})
+}
+
+// GoneWords says that others ended a version that is in use, and how that is known.
+func GoneWords(f apikey.Fingerprint, how string) string {
+	return fmt.Sprintf("%s is in use, and others ended it: %s", f.Short(), how)
 }
 
 // age tells of due dates, expiry and adoption.

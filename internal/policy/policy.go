@@ -36,6 +36,10 @@ type Key struct {
 	Workspace    string
 	// Backup is the configured backup; empty means none.
 	Backup apikey.Name
+	// Alive is what the provider said of the value of the current version. Gone says in words that the provider refuses that version, or is about
+	// to, and how that is known; empty when nothing of the kind is known.
+	Alive Alive
+	Gone  string
 	// BackupAlive is what the provider said of the backup's current version.
 	BackupAlive Alive
 	// Versions are all versions of the key that were not forgotten.
@@ -45,7 +49,7 @@ type Key struct {
 	Rotation *Rotation
 }
 
-// Alive is what is known of the value of a backup.
+// Alive is what is known of the value of a current version.
 type Alive string
 
 // The answers of Alive. Only Dead is a finding; Blocked and Unasked never speak against a value.
@@ -140,6 +144,7 @@ type Code string
 // The codes.
 const (
 	CompromisedLive  Code = "compromised-live"
+	CurrentGone      Code = "current-gone"
 	IncidentOpen     Code = "incident-open"
 	Drift            Code = "drift"
 	SharedValue      Code = "shared-value"

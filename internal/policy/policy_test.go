@@ -66,6 +66,8 @@ func TestFindings(t *testing.T) {
 			policy.CompromisedLive, "a", policy.Critical, true, "still accepts", "keywright emergency a", nil},
 		{"spare is compromised", func(_ *policy.Snapshot, a *policy.Key) { a.Versions[1].Compromised = true },
 			policy.CompromisedLive, "a", policy.Critical, true, "(spare)", "keywright key retire sa", nil},
+		{"current is refused", func(_ *policy.Snapshot, a *policy.Key) { a.Gone = "refused by the provider" },
+			policy.CurrentGone, "a", policy.Critical, true, "in use, and others ended it: refused by the provider", "keywright emergency a", nil},
 		{"incident", func(s *policy.Snapshot, _ *policy.Key) {
 			s.Incidents = []policy.Incident{{ID: "inc-1", Key: "a", Title: "leak", Opened: now.Add(-2 * time.Hour)}}
 		}, policy.IncidentOpen, "a", policy.High, true, "since 2h", "keywright incident show inc-1", nil},

@@ -62,6 +62,7 @@ func (r Record) Markdown() string {
 	r.evidence(line)
 	r.issues(line)
 	r.people(line)
+	r.told(line)
 	next := "not known"
 	if !r.NextDue.IsZero() {
 		next = day(r.NextDue)
@@ -146,6 +147,17 @@ func (r Record) people(line func(string, ...any)) {
 			note = ": " + md(w.Note)
 		}
 		line("  - %s %s %s%s%s", stamp(w.At), words[w.Signal], md(w.By), subject, note)
+	}
+}
+
+// told lists who was told. An entry that is written before anybody was told, or where no channel is configured, has no such line.
+func (r Record) told(line func(string, ...any)) {
+	if len(r.Told) == 0 {
+		return
+	}
+	line("- **Told:**")
+	for _, t := range r.Told {
+		line("  - %s %s: %s", stamp(t.At), md(t.Channel), md(t.What))
 	}
 }
 

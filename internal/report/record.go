@@ -31,6 +31,10 @@ func RecordOf(in Input) Record {
 		ruling := rotation.Rule(f.last)
 		r.Evidence = &ruling
 	}
+	for _, t := range in.Told {
+		r.Told = append(r.Told, Told{At: t.At.UTC(), What: clean(t.What), Channel: clean(t.Channel)})
+	}
+	slices.SortStableFunc(r.Told, func(a, b Told) int { return a.At.Compare(b.At) })
 	return r
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/keywright/keywright/internal/apikey"
 	"github.com/keywright/keywright/internal/fault"
@@ -156,5 +157,25 @@ func TestHostileTextStaysText(t *testing.T) {
 	b, err := json.Marshal([]any{RecordOf(in), Checklist(in), Preflight(in)})
 	if err != nil || strings.Contains(string(b), key) {
 		t.Errorf("the JSON form leaks or fails: %v", err)
+	}
+}
+
+func TestWhoWasTold(t *testing.T) {
+	w := newWorld(t, plan()).run()
+	in := w.input()
+	if got := LogEntry(in); strings.Contains(got, "Told") {
+		t.Errorf("nobody was told:\n%s", got)
+	}
+	in.Told = []Told{
+		{At: begin.Add(time.Hour), Channel: "webhook alerts.example", What: "done"},
+		{At: begin, Channel: "command <b>", What: "started\n- **Evidence:** forged"},
+	}
+	got := LogEntry(in)
+	first, second := strings.Index(got, "command &lt;b&gt;: started"), strings.Index(got, "webhook alerts.example: done")
+	if first < 0 || second < first || strings.Contains(got, "\n- **Evidence:** forged") {
+		t.Errorf("first at %d, second at %d:\n%s", first, second, got)
+	}
+	if b := box(t, Checklist(in), "notified"); !b.Done || !strings.Contains(b.Evidence, "webhook alerts.example") {
+		t.Errorf("%+v", b)
 	}
 }

@@ -130,7 +130,9 @@ type Record struct {
 	People []Word `json:"people"`
 	// Evidence is what allowed the retiring, or what is known of it so far.
 	Evidence *rotation.Ruling `json:"evidence,omitempty"`
-	NextDue  time.Time        `json:"next_due,omitzero"`
+	// Told are the notices that people got before this was recorded, in the order of time.
+	Told    []Told    `json:"told,omitempty"`
+	NextDue time.Time `json:"next_due,omitzero"`
 }
 
 // VersionLine names a version and its state.
