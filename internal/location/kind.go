@@ -19,6 +19,22 @@ type Kind struct {
 	Meta []byte
 }
 
+// NewKind describes a connector whose configuration struct is C and whose drivers open makes.
+func NewKind[C any, D Driver](name string, meta []byte, open func(C, Env) (D, error)) Kind {
+	return Kind{
+		Name:   name,
+		Config: func() any { return new(C) },
+		Open: func(cfg any, env Env) (Driver, error) {
+			d, err := open(*cfg.(*C), env)
+			if err != nil {
+				return nil, err // not d, which would be a driver that is nil inside
+			}
+			return d, nil
+		},
+		Meta: meta,
+	}
+}
+
 // Env is what a driver may need to know of its surroundings.
 type Env struct {
 	// Dir is the directory of the configuration file; relative paths start there.

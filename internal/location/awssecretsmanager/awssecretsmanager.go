@@ -43,14 +43,7 @@ type Config struct {
 var meta []byte
 
 // Kind describes the connector.
-func Kind() location.Kind {
-	return location.Kind{
-		Name:   "aws-secrets-manager",
-		Config: func() any { return &Config{} },
-		Open:   func(cfg any, env location.Env) (location.Driver, error) { return Open(*cfg.(*Config), env) },
-		Meta:   meta,
-	}
-}
+func Kind() location.Kind { return location.NewKind("aws-secrets-manager", meta, Open) }
 
 // Labels of the service, and the one that holds a version of ours until AWSCURRENT reaches it. A label is needed because a
 // version made without one takes AWSCURRENT at once, whoever had it.

@@ -33,14 +33,7 @@ type Config struct {
 var meta []byte
 
 // Kind describes the connector.
-func Kind() location.Kind {
-	return location.Kind{
-		Name:   "docker",
-		Config: func() any { return &Config{} },
-		Open:   func(cfg any, env location.Env) (location.Driver, error) { return Open(*cfg.(*Config), env) },
-		Meta:   meta,
-	}
-}
+func Kind() location.Kind { return location.NewKind("docker", meta, Open) }
 
 const defaultHost = "unix:///var/run/docker.sock"
 

@@ -39,24 +39,7 @@ type Config struct {
 }
 
 // Kind describes the connector.
-func Kind() location.Kind {
-	return location.Kind{
-		Name:   "env-file",
-		Config: func() any { return &Config{} },
-		Open: func(cfg any, env location.Env) (location.Driver, error) {
-			c, ok := cfg.(*Config)
-			if !ok {
-				return nil, fault.Newf(fault.Invalid, "open env-file: configuration of type %T", cfg)
-			}
-			d, err := New(*c, env)
-			if err != nil {
-				return nil, err
-			}
-			return d, nil
-		},
-		Meta: meta,
-	}
-}
+func Kind() location.Kind { return location.NewKind("env-file", meta, New) }
 
 var variableRE = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 

@@ -35,14 +35,7 @@ type Config struct {
 var meta []byte
 
 // Kind describes the connector.
-func Kind() location.Kind {
-	return location.Kind{
-		Name:   "exec",
-		Config: func() any { return &Config{} },
-		Open:   func(cfg any, env location.Env) (location.Driver, error) { return Open(*cfg.(*Config), env) },
-		Meta:   meta,
-	}
-}
+func Kind() location.Kind { return location.NewKind("exec", meta, Open) }
 
 // Open makes the driver and starts nothing. The driver has the declared abilities and no others. Errors are Invalid.
 func Open(cfg Config, env location.Env) (location.Driver, error) {

@@ -40,14 +40,7 @@ type Config struct {
 var meta []byte
 
 // Kind describes the connector.
-func Kind() location.Kind {
-	return location.Kind{
-		Name:   "kubernetes",
-		Config: func() any { return &Config{} },
-		Open:   func(cfg any, env location.Env) (location.Driver, error) { return Open(*cfg.(*Config), env) },
-		Meta:   meta,
-	}
-}
+func Kind() location.Kind { return location.NewKind("kubernetes", meta, Open) }
 
 // Marks that Keywright puts on objects. None of them is a value.
 const (

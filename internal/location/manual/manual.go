@@ -29,24 +29,7 @@ type Config struct {
 }
 
 // Kind describes the connector.
-func Kind() location.Kind {
-	return location.Kind{
-		Name:   "manual",
-		Config: func() any { return &Config{} },
-		Open: func(cfg any, env location.Env) (location.Driver, error) {
-			c, ok := cfg.(*Config)
-			if !ok {
-				return nil, fault.Newf(fault.Invalid, "open manual: configuration of type %T", cfg)
-			}
-			d, err := New(*c, env)
-			if err != nil {
-				return nil, err
-			}
-			return d, nil
-		},
-		Meta: meta,
-	}
-}
+func Kind() location.Kind { return location.NewKind("manual", meta, New) }
 
 // Driver knows a place by signatures alone. It is safe for concurrent use as far as Env.Signed is.
 type Driver struct {

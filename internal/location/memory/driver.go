@@ -310,15 +310,10 @@ type Config struct {
 
 // Kind gives the kind "memory" with the places of s, for tests that assemble the whole of Keywright.
 func Kind(s *Server) location.Kind {
-	return location.Kind{
-		Name:   "memory",
-		Config: func() any { return &Config{} },
-		Open: func(cfg any, _ location.Env) (location.Driver, error) {
-			c, ok := cfg.(*Config)
-			if !ok || c.Place == "" {
-				return nil, fault.New(fault.Invalid, "open memory: place is missing")
-			}
-			return s.Driver(c.Place), nil
-		},
-	}
+	return location.NewKind("memory", nil, func(c Config, _ location.Env) (location.Driver, error) {
+		if c.Place == "" {
+			return nil, fault.New(fault.Invalid, "open memory: place is missing")
+		}
+		return s.Driver(c.Place), nil
+	})
 }
