@@ -2,6 +2,10 @@ package app
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -104,6 +108,26 @@ func (a *App) report(ctx context.Context, row rotation.Row, outcome string) erro
 		return err
 	}
 	return a.Checkpoint(ctx)
+}
+
+// witnessed refuses, as Invalid, a witness that the record could not be handed to. It writes nothing.
+func (a *App) witnessed() error {
+	path := a.Config.State.Witness
+	if path == "" {
+		return nil
+	}
+	dir := filepath.Dir(path)
+	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+		return fault.New(fault.Invalid, fmt.Sprintf("look for the witness: there is no directory %q", dir), fault.Hint("make or mount it, or change state.witness in keywright.yaml"))
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil // the first checkpoint makes it
+	case err != nil:
+		return fault.New(fault.Invalid, fmt.Sprintf("look for the witness: %q cannot be appended to", path), fault.Hint("let the user that runs Keywright write it, or change state.witness in keywright.yaml"))
+	}
+	return fault.Wrap(fault.Unavailable, f.Close(), "look for the witness")
 }
 
 func (a *App) writeCalendar(ctx context.Context) error {

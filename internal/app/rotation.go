@@ -118,11 +118,17 @@ func allowed(v View, s rotation.Signal, d rotation.SignalData) error {
 }
 
 // Begin stores a rotation that is ready to be followed. What an intake left half done is put right first. An emergency is refused as the second
-// one of a key within an hour, unless it overtakes nothing that worked. Kinds: Conflict, Forbidden.
+// one of a key within an hour, unless it overtakes nothing that worked. An ordinary rotation is refused while its checkpoints would find no witness.
+// Kinds: Conflict, Forbidden, Invalid.
 func (a *App) Begin(ctx context.Context, plan rotation.Plan) (rotation.Row, error) {
-	if plan.Kind == rotation.Emergency {
+	switch plan.Kind {
+	case rotation.Emergency:
 		if err := a.onceAnHour(ctx, plan); err != nil {
 			return rotation.Row{}, err
+		}
+	case rotation.Scheduled, rotation.Manual: // what puts an earlier version back, or a leaked one out of use, waits for no witness
+		if err := a.witnessed(); err != nil {
+			return rotation.Row{}, fault.In(err, fmt.Sprintf("begin rotation of %s", plan.Key))
 		}
 	}
 	if plan.Approvals > 0 && a.approvers() < plan.Approvals {
