@@ -20,7 +20,8 @@ const (
 	CheckClock Verb = "check-clock"
 	// Tell notifies people. Repeat: may tell twice.
 	Tell Verb = "tell"
-	// Acquire claims a spare, or finds that there is none (NotFound: a person is wanted). Repeat: finds its own claim.
+	// Acquire claims a spare, or finds that there is none (NotFound: a person is wanted). The claim is made
+	// with the entry in the journal. Repeat: looks again.
 	Acquire Verb = "acquire" // → Acquired
 	// TestValue asks the provider about the new version: models, count, message. Repeat: asks again.
 	TestValue Verb = "test-value"

@@ -341,7 +341,70 @@ var happenings = []struct {
 	{name: "usage of the old version is seen", want: rotation.Waiting, says: "was used until", trial: trial{when: "evidence/", arm: func(w *world) {
 		w.issuer.use(w.inState(key, apikey.Previous)[0].Digest, time.Now())
 	}, mend: func(*world) {}}},
+	{name: "there is no spare", want: rotation.Waiting, says: "no spare for prod-primary", trial: trial{when: "acquire/",
+		arm: func(w *world) { w.setState(apikey.Spare, apikey.Rejected) }, mend: func(w *world) { w.setState(apikey.Rejected, apikey.Spare) }}},
+	{name: "the backup key has no current version", want: rotation.Failed, says: "prod-secondary has no current version", trial: trial{when: "preflight/",
+		arm: moveBackup(apikey.Current, apikey.Spare), mend: moveBackup(apikey.Spare, apikey.Current)}},
+	{name: "custody cannot open a value", want: rotation.Paused, says: "open value of", trial: trial{when: "deploy/",
+		arm: func(w *world) {
+			w.vault.lock(fault.New(fault.Unavailable, "open custody: its master key cannot be asked"))
+		}, mend: func(w *world) { w.vault.lock(nil) }}},
+	{name: "a place cannot be read during the soak", want: rotation.Paused, says: "inspect b", trial: trial{when: "soak/", arm: unreadable("b"), mend: mended("b")}},
+	{name: "a place cannot be read when evidence is gathered", want: rotation.Waiting, says: "b could not be read", trial: trial{when: "evidence/", arm: unreadable("b"), mend: mended("b")}},
+	{name: "a place of another key is meant to hold the old version", want: rotation.Waiting, says: "still wanted by billing", trial: trial{when: "evidence/", arm: func(w *world) {
+		old := w.inState(key, apikey.Previous)[0].ID
+		w.update(func(tx *store.Tx) error {
+			return tx.SetDesired(store.Desired{Location: "billing", Key: "billing", Version: old})
+		})
+	}, mend: func(w *world) { w.update(func(tx *store.Tx) error { return tx.DropDesired("billing") }) }}},
+	{name: "the other key of the pair is moving when the old key would be retired", want: rotation.Waiting, says: "still wanted by rotation r-other of the pair", trial: trial{when: "evidence/", arm: func(w *world) {
+		w.update(func(tx *store.Tx) error {
+			_, err := tx.TakeLock("pair:prod-primary+prod-secondary", "r-other")
+			return err
+		})
+	}, mend: func(w *world) { w.update(func(tx *store.Tx) error { return tx.ReleaseLocks("r-other") }) }}},
+	{name: "the new key is set inactive by hand before the old one would be", want: rotation.Paused, says: "look at the new version", trial: trial{byPerson: true, when: "retire/", arm: byHand(apikey.Current, provider.Inactive), mend: byHand(apikey.Current, provider.Active)}},
+	{name: "a consumer comes back with the old version during the watch", want: rotation.Paused, says: "3 of 3 consumers have another value); it is active again", trial: trial{when: "retire/round-1/1/watch", arm: comeBack("b"), mend: func(w *world) {
+		if err := w.places.Driver("b").Reload(context.Background(), time.Now().String()); err != nil {
+			w.t.Error(err)
+		}
+	}}},
+	{name: "the usage report does not say how fresh it is", want: "", trial: trial{when: "evidence/", arm: func(w *world) {
+		w.issuer.mu.Lock()
+		defer w.issuer.mu.Unlock()
+		w.issuer.undated = true
+	}, mend: func(*world) {}}},
 	{name: "the usage report lags", want: "", trial: trial{when: "evidence/", arm: func(w *world) { w.issuer.setLag(90 * time.Minute) }, mend: func(*world) {}}},
+}
+
+func moveBackup(from, to apikey.State) func(*world) {
+	return func(w *world) {
+		for _, v := range w.inState(backup, from) {
+			v.State = to
+			w.update(func(tx *store.Tx) error { return tx.PutVersion(v) })
+		}
+	}
+}
+
+func unreadable(place string) func(*world) {
+	return func(w *world) {
+		w.places.Place(place).Break(memory.Fault{Method: memory.Inspect, Kind: fault.Unavailable, Times: 1 << 30})
+	}
+}
+
+func mended(place string) func(*world) {
+	return func(w *world) { w.places.Place(place).Mend() }
+}
+
+// comeBack lets the consumers of a place start with the value of before the rotation, as an old image or a forgotten replica does.
+func comeBack(place string) func(*world) {
+	return func(w *world) {
+		p := w.places.Place(place)
+		held := p.Held()
+		p.Overwrite(w.vault.values[w.inState(key, apikey.Inactive)[0].ID])
+		p.SetConsumers(3)
+		p.Overwrite(held)
+	}
 }
 
 func jump(d time.Duration) func(*world) {
@@ -390,6 +453,9 @@ func TestFailureMatrixHappenings(t *testing.T) {
 	var b strings.Builder
 	b.WriteString("| What happens | How it stands | What a person reads | Hint |\n|---|---|---|---|\n")
 	for _, h := range happenings {
+		if passedOver() {
+			continue
+		}
 		t.Run(h.name, func(t *testing.T) {
 			h.kind = rotation.Manual
 			s := h.run(t)
@@ -399,7 +465,7 @@ func TestFailureMatrixHappenings(t *testing.T) {
 			fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", h.name, s, cell(s.note), cell(s.hint))
 		})
 	}
-	if !t.Failed() {
+	if !t.Failed() && sample == 1 {
 		fresh(t, "happenings", b.String())
 	}
 }

@@ -232,14 +232,13 @@ func TestManualPlaceFlow(t *testing.T) {
 		plan := w.plan(rotation.Manual)
 		plan.Places = append(plan.Places, rotation.Place{Name: "wiki", Kind: "manual", Address: "manual:wiki", Can: rotation.Can{Manual: true}})
 		plan.Waves[1].Batches = append(plan.Waves[1].Batches, []string{"wiki"})
-		w.elsewhere.Place("wiki").SetKnowledge(location.Nothing)
 		var asked []string
 		row := w.finish(w.begin(plan).ID, func(row rotation.Row) {
 			subject := row.Hint[strings.LastIndex(row.Hint, " ")+1:]
 			asked = append(asked, subject)
 			w.signal(row.ID, rotation.SignalSign, rotation.SignalData{Subject: subject, UID: 7})
 		})
-		if row.Status != rotation.Done || strings.Join(asked, " ") != "wiki evidence" {
+		if row.Status != rotation.Done || strings.Join(asked, " ") != "wiki" {
 			t.Errorf("ended %q, asked for %v: %s", row.Status, asked, row.Note)
 		}
 		w.check(row)
@@ -247,6 +246,16 @@ func TestManualPlaceFlow(t *testing.T) {
 			list, err := tx.Signatures("wiki")
 			if len(list) != 1 || list[0].UID != 7 || list[0].Rotation != row.ID {
 				t.Errorf("signatures: %+v", list)
+			}
+			if err != nil {
+				return err
+			}
+			journal, err := tx.Journal(row.ID)
+			facts, _ := rotation.LastFacts(journal)
+			if !slices.ContainsFunc(rotation.Rule(facts).Findings, func(f rotation.Finding) bool {
+				return f.Mark == rotation.For && f.Text == "wiki was signed for by person"
+			}) {
+				t.Errorf("evidence: %+v", rotation.Rule(facts).Findings)
 			}
 			return err
 		})

@@ -106,7 +106,7 @@ func (s *saga) placeFacts(ctx context.Context, old, fresh apikey.Version) []rota
 			f.HoldsOld = h.Holds(old.Digest)
 			f.HoldsNew = h.Holds(fresh.Digest) || p.Home != "" && !f.HoldsOld
 			if h.How == location.Signed {
-				f.Signed, f.By = f.HoldsNew, h.Facts["by"]
+				f.Signed, f.By = f.HoldsNew, h.Facts["signed by"]
 			}
 		}
 		facts[i] = f

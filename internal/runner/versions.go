@@ -44,11 +44,6 @@ func acquired(v apikey.Version, how string) rotation.Acquired {
 }
 
 func (s *saga) pickSpare(tx *store.Tx) (apikey.Version, error) {
-	if id, ok, err := tx.Claim(s.row.ID); err != nil {
-		return apikey.Version{}, err
-	} else if ok {
-		return tx.Version(id)
-	}
 	versions, err := tx.Versions(s.row.Key)
 	if err != nil {
 		return apikey.Version{}, err
@@ -123,13 +118,6 @@ func (s *saga) choose(ctx context.Context) (any, func(*store.Tx) error, error) {
 func (s *saga) candidates(ctx context.Context) (list []candidate, err error) {
 	err = s.Store.View(ctx, func(tx *store.Tx) error {
 		list = nil
-		if id, ok, err := tx.Claim(s.row.ID); err != nil {
-			return err
-		} else if ok {
-			v, err := tx.Version(id)
-			list = append(list, candidate{version: v, how: "claimed"})
-			return err
-		}
 		add := func(key apikey.Name, lent bool, states ...apikey.State) error {
 			versions, err := tx.Versions(key)
 			for _, state := range states {
@@ -354,13 +342,6 @@ func (s *saga) settleCompromised(tx *store.Tx, id apikey.VersionID) error {
 
 func (s *saga) openIncident(tx *store.Tx) error {
 	id := "inc-" + s.Now().UTC().Format("2006-01-02") + "-" + s.row.ID
-	incidents, err := tx.Incidents(false)
-	if err != nil {
-		return err
-	}
-	if slices.ContainsFunc(incidents, func(i store.Incident) bool { return i.ID == id }) {
-		return nil
-	}
 	title := strings.TrimSpace(fmt.Sprintf("%s replaced in an emergency: %s %s", s.row.Key, s.row.Plan.Reason, s.row.Plan.Note))
 	if err := tx.OpenIncident(store.Incident{ID: id, Key: s.row.Key, Rotation: s.row.ID, Opened: s.Now(), Title: title, Status: "open"}); err != nil {
 		return err

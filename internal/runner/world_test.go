@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,6 +18,7 @@ import (
 	"github.com/keywright/keywright/internal/event"
 	"github.com/keywright/keywright/internal/fault"
 	"github.com/keywright/keywright/internal/location"
+	"github.com/keywright/keywright/internal/location/manual"
 	"github.com/keywright/keywright/internal/location/memory"
 	"github.com/keywright/keywright/internal/provider"
 	"github.com/keywright/keywright/internal/rotation"
@@ -46,11 +48,17 @@ type world struct {
 	emergent  bool          // I1 does not hold for the compromised version
 	jump      time.Duration // of our own clock
 	extra     []rotation.Place
-	before    apikey.Digest      // what a stranger overwrote
-	stuck     func(rotation.Row) // told about a rotation that runs and gets nowhere
-	elsewhere *memory.Server     // places of other keys
-	told      error              // what the channel to people answers
-	tested    error              // what the owner's test answers
+	before    apikey.Digest       // what a stranger overwrote
+	stuck     func(rotation.Row)  // told about a rotation that runs and gets nowhere
+	elsewhere *memory.Server      // places of other keys
+	reader    func(runner.Notice) // who reads what people are told
+	wait      chan struct{}       // the channel to people answers once this is closed
+	testing   func()              // what the owner's test does
+	told      error               // what the channel to people answers
+	tested    error               // what the owner's test answers
+	provider  provider.Provider   // in place of the issuer
+	mute      bool                // no channel to people, no report, no fault points
+	log       *slog.Logger
 }
 
 func (w *world) now() time.Time {
@@ -215,13 +223,20 @@ func (w *world) plan0() (places []rotation.Place) {
 // runner makes a new one, as a restarted process would.
 func (w *world) runner() *runner.Runner {
 	w.runners++
-	return runner.New(runner.Surroundings{
-		Store: w.store, Vault: w.vault, Provider: w.issuer, Owner: fmt.Sprintf("runner-%d", w.runners), Now: w.now,
+	s := runner.Surroundings{
+		Store: w.store, Vault: w.vault, Provider: w.issuer, Owner: fmt.Sprintf("runner-%d", w.runners), Now: w.now, Log: w.log,
 		Place: func(p rotation.Place) (*location.Location, error) {
 			for _, name := range w.places.Names() {
 				if name == p.Name {
 					return location.New(p.Name, "memory", w.driver(p.Name), location.Options{}), nil
 				}
+			}
+			if p.Kind == "manual" {
+				d, err := manual.New(manual.Config{Place: "the page " + p.Name, Person: "ann"}, location.Env{Name: p.Name, Now: w.now, Signed: w.signature})
+				if err != nil {
+					return nil, err
+				}
+				return location.New(p.Name, p.Kind, d, location.Options{}), nil
 			}
 			return location.New(p.Name, "memory", w.elsewhere.Driver(p.Name), location.Options{}), nil
 		},
@@ -230,12 +245,22 @@ func (w *world) runner() *runner.Runner {
 			defer w.mu.Unlock()
 			return slices.Clone(w.extra)
 		},
-		Test: func(context.Context, rotation.Test, secret.Value) error { return w.tested },
+		Test: func(context.Context, rotation.Test, secret.Value) error {
+			if w.testing != nil {
+				w.testing()
+			}
+			return w.tested
+		},
 		Tell: func(_ context.Context, n runner.Notice) error {
 			w.mu.Lock()
-			defer w.mu.Unlock()
 			w.notices = append(w.notices, n)
-			return w.told
+			reader, wait, told := w.reader, w.wait, w.told
+			w.mu.Unlock()
+			if reader != nil && n.Wants {
+				go reader(n)
+				<-wait
+			}
+			return told
 		},
 		Report: func(_ context.Context, row rotation.Row, outcome string) error {
 			w.mu.Lock()
@@ -249,13 +274,32 @@ func (w *world) runner() *runner.Runner {
 			}
 			return nil
 		},
+	}
+	if w.provider != nil {
+		s.Provider = w.provider
+	}
+	if w.mute {
+		s.Tell, s.Report, s.Fault = nil, nil, nil
+	}
+	return runner.New(s)
+}
+
+// signature gives the last signature for a place.
+func (w *world) signature(ctx context.Context, place string) (found location.Signature, ok bool) {
+	err := w.store.View(ctx, func(tx *store.Tx) error {
+		list, err := tx.Signatures(place)
+		for _, s := range list {
+			found, ok = location.Signature{Fingerprint: string(s.Fingerprint), By: s.By, At: s.At}, true
+		}
+		return err
 	})
+	return found, ok && err == nil
 }
 
 func (w *world) plan(kind rotation.Kind) rotation.Plan {
 	p := rotation.Plan{
 		ID: "r-1", Key: key, Kind: kind, Reason: rotation.ReasonScheduled, Actor: "op", UID: 1000, Created: time.Now(), Process: rotation.ProcessOrdinary,
-		Organization: "org", Workspace: "ws", Environment: apikey.Production, Class: "production-primary", Backup: backup, Pairs: []string{"prod-primary+prod-secondary"},
+		Organization: "org", Workspace: "ws", Environment: apikey.Production, Class: "production-primary", ConsoleName: "org-production-primary", Backup: backup, Pairs: []string{"prod-primary+prod-secondary"},
 		Soak: 2 * time.Hour, Watch: 3 * time.Second, HealthWait: 30 * time.Second, Parallel: 4, Admin: true, Usage: true, Tell: true,
 		Tests: []rotation.Test{{Name: "smoke"}},
 	}
@@ -517,13 +561,23 @@ func verifyAudit(s *store.Store, tx *store.Tx) (audit.Report, error) {
 
 // vault hands out copies, since the runner destroys what it borrowed.
 type vault struct {
-	mu     sync.Mutex
-	values map[apikey.VersionID]secret.Value
+	mu      sync.Mutex
+	values  map[apikey.VersionID]secret.Value
+	trouble error
+}
+
+func (v *vault) lock(err error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.trouble = err
 }
 
 func (v *vault) Open(_ context.Context, id apikey.VersionID) (secret.Value, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if v.trouble != nil {
+		return secret.Value{}, v.trouble
+	}
 	value, ok := v.values[id]
 	if !ok {
 		return secret.Value{}, fault.Newf(fault.NotFound, "no value of %s", id)
@@ -538,9 +592,11 @@ type issuer struct {
 	world      *world
 	mu         sync.Mutex
 	keys       map[apikey.Digest]*issued
-	trouble    func(op string) error // replies other than the true one
-	lag        time.Duration         // of the usage report
-	cut        bool                  // a status is set although the reply says that it is not known
+	trouble    func(op string) error             // replies other than the true one
+	lag        time.Duration                     // of the usage report
+	undated    bool                              // the usage report does not say how fresh it is
+	verdict    func(id string) *provider.Verdict // in place of what Inspect would say of this key; nil leaves it
+	cut        bool                              // a status is set although the reply says that it is not known
 	violations []string
 }
 
@@ -606,6 +662,11 @@ func (i *issuer) Inspect(_ context.Context, v secret.Value) (provider.Verdict, e
 		return verdictOf(err), nil
 	}
 	k := i.keys[v.Digest()]
+	if k != nil && i.verdict != nil {
+		if said := i.verdict(k.id); said != nil {
+			return *said, nil
+		}
+	}
 	if k == nil || k.status != provider.Active {
 		return provider.Verdict{Answer: provider.Dead, Status: 401, Reason: "authentication_error", Date: time.Now()}, nil
 	}
@@ -692,10 +753,13 @@ func (i *issuer) Usage(_ context.Context, q provider.UsageQuery) (provider.Usage
 		return provider.Usage{}, err
 	}
 	u := provider.Usage{Seen: map[string][]provider.Bucket{}, FreshTo: time.Now().Add(-i.lag), Source: "analytics", Counts: "requests"}
+	if i.undated {
+		u.FreshTo, u.Source = time.Time{}, "legacy"
+	}
 	for _, k := range i.keys {
 		for _, at := range k.used {
 			from := at.Truncate(time.Minute)
-			if slices.Contains(q.IDs, k.id) && !from.Before(q.From) && from.Before(q.To) && at.Before(u.FreshTo) {
+			if slices.Contains(q.IDs, k.id) && !from.Before(q.From) && from.Before(q.To) && at.Before(time.Now().Add(-i.lag)) {
 				u.Seen[k.id] = append(u.Seen[k.id], provider.Bucket{From: from, To: from.Add(time.Minute), Count: 1})
 			}
 		}
