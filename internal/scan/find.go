@@ -3,20 +3,24 @@ package scan
 import (
 	"bytes"
 	"context"
+	"io"
+	"slices"
+	"time"
 
 	"github.com/keywright/keywright/internal/apikey"
 	"github.com/keywright/keywright/internal/secret"
 )
 
-// finder is one Find.
+// finder is one Find or one Stream.
 type finder struct {
-	ctx   context.Context
-	s     *Searcher
-	text  []byte
-	yield func(Match)
-	gaps  []Gap
-	seen  map[place]bool
-	lines lineCounter
+	ctx    context.Context
+	s      *Searcher
+	yield  func(Match)
+	gaps   []Gap
+	seen   map[place]bool
+	output int64 // what is left of Limits.Output
+	end    time.Time
+	spare  [][]byte
 }
 
 type place struct {
@@ -25,45 +29,294 @@ type place struct {
 	inner  string
 }
 
-func newFinder(ctx context.Context, s *Searcher, b []byte, yield func(Match)) *finder {
-	return &finder{ctx: ctx, s: s, text: b, yield: yield, seen: map[place]bool{}, lines: newLineCounter(b)}
+// document is text with lines of its own: the object, a member of an archive, or what a compressed file holds.
+type document struct {
+	lines lineCounter
+	inner string
+	// Where the document was itself decoded from a text, its matches stand at the place of the encoding.
+	fixed   bool
+	offset  int64
+	line    int
+	allowed bool
+	wide    bool // UTF-16, by its byte order mark
+	big     bool // the high byte first
+	fresh   bool // only keys that were seen nowhere else are reported
 }
 
-func (f *finder) search() {
-	f.s.needle.walk(f.text, func(at int, nd *needle) bool {
-		fam := &f.s.o.Families[nd.family]
-		fam.candidates(f.text, at, func(c candidate) { c.family = fam.Name; f.report(f.text, c, int64(c.start), "", "") })
+// frame is a text to search: a window of a document, or a view decoded from a place in the parent.
+type frame struct {
+	text   []byte
+	base   int64 // of text[0] in the document, without a parent
+	parent *frame
+	pos    []int32 // for each byte of text, the index in the parent's
+	doc    *document
+	form   string
+	depth  int
+	cut    bool // the text goes on behind its end, and another frame will show it
+}
+
+// recent is a view that was searched, so that the other anchors in it are not decoded again.
+type recent struct {
+	form  form
+	view  view
+	until int
+}
+
+func newFinder(ctx context.Context, s *Searcher, yield func(Match)) *finder {
+	return &finder{ctx: ctx, s: s, yield: yield, seen: map[place]bool{}, output: s.o.Limits.Output, end: s.o.now().Add(s.o.Limits.Time)}
+}
+
+// object searches a whole object in memory.
+func (f *finder) object(b []byte) {
+	doc := &document{lines: newLineCounter(b)}
+	kind := containerOf(b)
+	if kind != noContainer && kind != wideText {
+		f.open(kind, bytes.NewReader(b), &frame{doc: &document{}})
+		if len(f.gaps) == 0 {
+			return
+		}
+		// What could not be opened is searched as it is.
+	}
+	f.text(&frame{text: b, doc: doc})
+}
+
+// over reports whether the work must end, and says so once.
+func (f *finder) over(fr *frame) bool {
+	switch {
+	case f.ctx.Err() != nil:
+		f.gap(fr, 0, ReasonStopped)
+	case f.output <= 0:
+		f.gap(fr, 0, ReasonOutput)
+	case f.s.o.now().After(f.end):
+		f.gap(fr, 0, ReasonTime)
+	default:
+		return false
+	}
+	return true
+}
+
+func (f *finder) gap(fr *frame, at int, reason string) {
+	g := Gap{Form: fr.form, Inner: fr.doc.inner, Reason: reason}
+	g.Offset, _, _ = fr.place(at)
+	if !slices.ContainsFunc(f.gaps, func(h Gap) bool { return h.Inner == g.Inner && h.Reason == g.Reason && h.Form == g.Form }) {
+		f.gaps = append(f.gaps, g)
+	}
+}
+
+// place gives the offset and line in the document of a byte of the text, and whether that line has the mark.
+func (fr *frame) place(i int) (int64, int, bool) {
+	for fr.parent != nil {
+		if i < len(fr.pos) {
+			i = int(fr.pos[i])
+		} else {
+			i = 0
+		}
+		fr = fr.parent
+	}
+	if d := fr.doc; d.fixed {
+		return d.offset, d.line, d.allowed
+	}
+	line, allowed := fr.doc.lines.where(fr.base + int64(i))
+	return fr.base + int64(i), line, allowed
+}
+
+// scan searches a text for anchors, decodes around those that are encoded, and matches those that are plain.
+func (f *finder) scan(fr *frame) (more bool) {
+	var last []recent
+	hits := 0
+	f.s.needle.walk(fr.text, func(at int, nd *needle) bool {
+		if hits++; hits%1024 == 0 && f.over(fr) {
+			return false
+		}
+		switch nd.form {
+		case formPlain:
+			f.plain(fr, at, nd.family)
+			return true
+		case formPacked:
+			more = f.packed(fr, at, nd.phase) || more
+			return true
+		}
+		if slices.ContainsFunc(last, func(r recent) bool { return r.covers(nd, at) }) {
+			return true
+		}
+		if fr.depth >= f.s.o.Limits.Depth {
+			f.gap(fr, at, ReasonDepth)
+			return true
+		}
+		v := decode(fr.text, at, nd)
+		if f.output -= int64(len(v.text)); f.output <= 0 {
+			return !f.over(fr)
+		}
+		if len(v.text) == 0 {
+			return true
+		}
+		if len(last) >= 8 {
+			last = append(last[:0], last[1:]...)
+		}
+		last = append(last, recent{form: nd.form, view: v, until: at + ahead/2})
+		f.scan(&frame{text: v.text, pos: v.pos, parent: fr, doc: fr.doc, form: chain(fr.form, formNames[nd.form]), depth: fr.depth + 1, cut: !v.whole || fr.cut})
 		return true
 	})
+	f.known(fr)
+	return more
 }
 
-// report turns a candidate in text into a Match at offset of the object.
-func (f *finder) report(text []byte, c candidate, offset int64, form, inner string) {
-	if c.grade == 0 {
+func decode(b []byte, at int, nd *needle) view {
+	switch nd.form {
+	case formUTF16:
+		return wideView(b, at)
+	case formBase64:
+		return base64View(b, at, ahead, nd.phase)
+	case formHex:
+		return hexView(b, at)
+	case formNumbers:
+		return numbersView(b, at)
+	default:
+		return escapeView(b, at, nd.form)
+	}
+}
+
+// covers reports whether a needle was decoded in the view, at its own alignment, and far enough from the end of the view.
+func (r *recent) covers(nd *needle, at int) bool {
+	if r.form != nd.form || at >= r.until && !r.view.whole {
+		return false
+	}
+	i, ok := slices.BinarySearch(r.view.pos, int32(at)) //nolint:gosec // as in put
+	return ok && (nd.form != formBase64 || i%3 == nd.phase)
+}
+
+func chain(form, next string) string {
+	if form == "" {
+		return next
+	}
+	return form + ">" + next
+}
+
+// plain matches around an anchor in the text as it is, and, where that gives no exact key, with the interruptions left out.
+func (f *finder) plain(fr *frame, at, family int) {
+	fam := &f.s.o.Families[family]
+	var weak []candidate
+	exact := false
+	fam.candidates(fr.text, at, func(c candidate) {
+		if c.end == len(fr.text) && fr.cut {
+			return
+		}
+		if c.grade == Exact {
+			exact = true
+			f.report(fr, c)
+		} else if c.grade != 0 {
+			weak = append(weak, c)
+		}
+	})
+	if exact || f.split(fr, at, fam) {
 		return
 	}
-	m := Match{Family: c.family, Kind: c.kind, Grade: c.grade, Offset: offset, Form: form, Inner: inner, Size: c.end - c.start, Prefix: string(text[c.start : c.start+c.prefix])}
-	v := secret.New(bytes.Clone(text[c.start:c.end]))
-	p := place{digest: v.Digest(), offset: offset, inner: inner}
-	if f.seen[p] {
+	for _, c := range weak {
+		f.report(fr, c)
+	}
+}
+
+// split matches around an anchor with literals put together and line ends left out. It takes only what then is exact.
+func (f *finder) split(fr *frame, at int, fam *Family) bool {
+	for _, j := range []joints{literals, literals | breaks | marks} {
+		v, hit := flattenText(fr.text, at, j)
+		if hit < 0 || len(v.text) == 0 {
+			continue
+		}
+		child := &frame{text: v.text, pos: v.pos, parent: fr, doc: fr.doc, form: chain(fr.form, "split"), depth: fr.depth, cut: !v.whole}
+		found := false
+		fam.candidates(v.text, hit, func(c candidate) {
+			usual := c.fixed || bytes.HasSuffix(v.text[c.start:c.end], []byte("AA")) && c.end-c.start-c.prefix == 95
+			if c.grade != Exact || c.end == len(v.text) && child.cut || !usual && (j != literals || !mixed(v.text[c.start+c.prefix:c.end])) {
+				return
+			}
+			found = true
+			f.report(child, c)
+		})
+		if found {
+			return true
+		}
+	}
+	return false
+}
+
+// report turns a candidate into a Match.
+func (f *finder) report(fr *frame, c candidate) {
+	m := Match{Family: c.family, Kind: c.kind, Grade: c.grade, Form: fr.form, Inner: fr.doc.inner, Size: c.end - c.start, Prefix: string(fr.text[c.start : c.start+c.prefix])}
+	m.Offset, m.Line, m.Allowed = fr.place(c.start)
+	value := fr.text[c.start:c.end]
+	v := secret.New(bytes.Clone(value))
+	p := place{digest: v.Digest(), offset: m.Offset, inner: m.Inner}
+	anywhere := place{digest: p.digest, offset: -1}
+	if f.seen[p] || fr.doc.fresh && f.seen[anywhere] {
 		v.Destroy()
 		return
 	}
-	f.seen[p] = true
+	f.seen[p], f.seen[anywhere] = true, true
 	if c.grade != Placeholder {
-		body := text[c.start+c.prefix : c.end]
+		body := value[c.prefix:]
 		if bitsPerByte(body)*float64(len(body)) < strongBits {
-			m.ID = localID(f.s.store, text[c.start:c.end])
+			m.ID = localID(f.s.store, value)
 		} else {
 			m.Digest = v.Digest()
 			m.ID = ID(m.Digest.Fingerprint())
 		}
 	}
-	m.Line, m.Allowed = f.lines.where(offset)
 	if f.s.o.Keep && c.grade != Placeholder {
 		m.Value = v
 	} else {
 		v.Destroy()
 	}
 	f.yield(m)
+}
+
+// known compares runs of the alphabets of the known values of unfamiliar shape by their digest.
+func (f *finder) known(fr *frame) {
+	for _, sh := range f.s.shapes {
+		for i := 0; i < len(fr.text); {
+			if !sh.Alphabet.Has(fr.text[i]) {
+				i++
+				continue
+			}
+			n := 1
+			for i+n < len(fr.text) && sh.Alphabet.Has(fr.text[i+n]) {
+				n++
+			}
+			if n == sh.Length && (i+n < len(fr.text) || !fr.cut) {
+				v := secret.New(bytes.Clone(fr.text[i : i+n]))
+				if f.s.o.Known.Holds(v.Digest()) {
+					f.report(fr, candidate{start: i, end: i + n, family: "inventory", kind: "known key", grade: Exact})
+				}
+				v.Destroy()
+			}
+			i += n
+		}
+	}
+}
+
+// packed opens compressed data or an archive that stands in base64 at an index of the text. It reports whether the data goes on behind a window.
+func (f *finder) packed(fr *frame, at, phase int) bool {
+	if fr.depth+1 >= f.s.o.Limits.Depth {
+		f.gap(fr, at, ReasonDepth)
+		return false
+	}
+	if phase != 0 {
+		return false
+	}
+	r := &base64Reader{text: fr.text[at:]}
+	doc := &document{fixed: true, inner: fr.doc.inner}
+	doc.offset, doc.line, doc.allowed = fr.place(at)
+	before, output := len(f.gaps), f.output
+	f.stream(r, &frame{doc: doc, form: chain(fr.form, "base64"), depth: fr.depth + 1})
+	_, _ = io.Copy(io.Discard, r)
+	if output-f.output < 64 {
+		// Characters that happen to look like the start of compressed data.
+		f.gaps = f.gaps[:before]
+	}
+	if fr.cut && r.end() {
+		// A larger window shows the rest; what is damaged by the cut is no gap.
+		f.gaps = f.gaps[:before]
+		return true
+	}
+	return false
 }

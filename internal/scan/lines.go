@@ -8,16 +8,20 @@ const allowMark = "keywright" + ":allow"
 // lineCounter gives the line of an offset. It counts onwards from the last answer, and from the start when asked backwards.
 type lineCounter struct {
 	text   []byte
+	base   int64 // the offset of text in the document, whose first line here is first
+	first  int
 	binary bool
 	at     int
 	line   int
 }
 
 func newLineCounter(b []byte) lineCounter {
-	return lineCounter{text: b, binary: bytes.IndexByte(b[:min(len(b), 8000)], 0) >= 0, line: 1}
+	return lineCounter{text: b, binary: bytes.IndexByte(b[:min(len(b), 8000)], 0) >= 0, first: 1, line: 1}
 }
 
-func (l *lineCounter) at64(offset int64) int { return int(min(max(offset, 0), int64(len(l.text)))) }
+func (l *lineCounter) at64(offset int64) int {
+	return int(min(max(offset-l.base, 0), int64(len(l.text))))
+}
 
 // where gives the line, from 1, and whether it holds the mark; 0 and false in binary objects. Lines end in "\n".
 func (l *lineCounter) where(offset int64) (int, bool) {
@@ -26,7 +30,7 @@ func (l *lineCounter) where(offset int64) (int, bool) {
 	}
 	o := l.at64(offset)
 	if o < l.at {
-		l.at, l.line = 0, 1
+		l.at, l.line = 0, l.first
 	}
 	l.line += bytes.Count(l.text[l.at:o], []byte{'\n'})
 	l.at = o
@@ -36,4 +40,12 @@ func (l *lineCounter) where(offset int64) (int, bool) {
 		high = o + i
 	}
 	return l.line, bytes.Contains(l.text[max(low, 0):min(high, o+4096)], []byte(allowMark))
+}
+
+// slide forgets the text before base, whose lines it counts, and awaits the window that starts there.
+func (l *lineCounter) slide(base int64) {
+	if n := l.at64(base); !l.binary {
+		l.first += bytes.Count(l.text[:n], []byte{'\n'})
+	}
+	l.text, l.base, l.at, l.line = nil, base, 0, l.first
 }

@@ -15,9 +15,10 @@ const (
 	bzip2File
 	xzFile
 	zstdFile
+	wideText // text in UTF-16 that says so by its byte order mark
 )
 
-// Magic reports whether an object with this start is an archive or compressed. head holds the object's first HeadSize bytes, or all of a
+// Magic reports whether an object with this start is an archive, compressed, or text in UTF-16. head holds the object's first HeadSize bytes, or all of a
 // smaller one; more does no harm.
 func Magic(head []byte) bool { return containerOf(head) != noContainer }
 
@@ -36,6 +37,8 @@ func containerOf(b []byte) container {
 		return xzFile
 	case b[0] == 0x28 && b[1] == 0xb5 && b[2] == 0x2f && b[3] == 0xfd:
 		return zstdFile
+	case b[0] == 0xff && b[1] == 0xfe && (b[2] != 0 || b[3] != 0), b[0] == 0xfe && b[1] == 0xff:
+		return wideText
 	case len(b) >= 262 && string(b[257:262]) == "ustar":
 		return tarFile
 	}

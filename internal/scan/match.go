@@ -20,10 +20,12 @@ type candidate struct {
 	family     string
 	kind       Kind
 	grade      Grade
+	fixed      bool // the length is one that keys of the kind have
 }
 
-// near gives the candidates whose anchor starts at hit in b.
-func (f *Family) candidates(b []byte, hit int, found func(candidate)) {
+// candidates gives the keys whose anchor starts at hit in b.
+func (f *Family) candidates(b []byte, hit int, give func(candidate)) {
+	found := func(c candidate) { c.family = f.Name; give(c) }
 	for s := hit; s >= 0 && s >= hit-16; s-- {
 		if f.from(b, s, hit, found) {
 			return
@@ -120,7 +122,7 @@ func (k *KindShape) grade(b []byte, s int) candidate {
 	case n < shortestRef:
 		return c
 	case length > 0:
-		c.grade = Exact
+		c.grade, c.fixed = Exact, true
 	case n < k.Min:
 		length, c.grade = n, Placeholder
 	case k.Lengths != nil || n > longestBody:

@@ -2,6 +2,7 @@ package scan
 
 import (
 	"encoding/binary"
+	"fmt"
 	"strings"
 )
 
@@ -10,8 +11,7 @@ type needle struct {
 	atoms  []string
 	form   form
 	family int
-	// back counts the bytes of the decoded anchor before the needle's first byte, for forms where the anchor's edges are not whole.
-	phase int
+	phase  int // of base64: the place of the needle's first character in its group of four
 }
 
 // needles is the filter: it samples the four bytes at every multiple of four and asks a bit table whether any needle holds these four bytes
@@ -21,6 +21,7 @@ type needles struct {
 	longest int
 	bits    [filterBits / 64]uint64
 	buckets [bucketCount][]gram
+	have    map[string]bool // while it is built
 }
 
 type gram struct {
@@ -36,31 +37,60 @@ const (
 	filterPrime = 0x9E3779B1
 )
 
+// any reports whether b holds a needle.
 func (n *needles) any(b []byte) bool {
-	found := false
-	n.walk(b, func(int, *needle) bool { found = true; return false })
-	return found
+	for i := n.next(b, 0); i < len(b); i = n.next(b, i) {
+		end := min(i+stride, len(b))
+		for ; i < end; i += 4 {
+			if n.check(b, i, nil) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // walk calls hit for every needle in b, in order of position within four bytes, until hit gives false.
 func (n *needles) walk(b []byte, hit func(at int, nd *needle) bool) {
-	i := 0
-	for ; i+8 <= len(b); i += 8 {
-		w := binary.LittleEndian.Uint64(b[i:])
-		h := uint32(w) * filterPrime >> filterShift
-		k := uint32(w>>32) * filterPrime >> filterShift
-		if (n.bits[h>>6]>>(h&63)|n.bits[k>>6]>>(k&63))&1 != 0 {
-			if !n.check(b, i, hit) || !n.check(b, i+4, hit) {
+	for i := n.next(b, 0); i < len(b); i = n.next(b, i) {
+		end := min(i+stride, len(b))
+		for ; i < end; i += 4 {
+			if n.check(b, i, hit) {
 				return
 			}
 		}
 	}
-	if i+4 <= len(b) {
-		n.check(b, i, hit)
-	}
 }
 
+// stride is how many bytes next looks at together.
+const stride = 32
+
+// next gives the first multiple of stride from i on, itself a multiple of stride, where one of the sampled words may belong to a needle. The
+// rest of b that is shorter than stride always may. It gives len(b) or more where nothing is left.
+func (n *needles) next(b []byte, i int) int {
+	bits := &n.bits
+	for ; i+stride <= len(b); i += stride {
+		p := (*[stride]byte)(b[i:])
+		w0, w1 := binary.LittleEndian.Uint64(p[0:]), binary.LittleEndian.Uint64(p[8:])
+		w2, w3 := binary.LittleEndian.Uint64(p[16:]), binary.LittleEndian.Uint64(p[24:])
+		h0, h1 := uint32(w0)*filterPrime>>filterShift, uint32(w0>>32)*filterPrime>>filterShift
+		h2, h3 := uint32(w1)*filterPrime>>filterShift, uint32(w1>>32)*filterPrime>>filterShift
+		h4, h5 := uint32(w2)*filterPrime>>filterShift, uint32(w2>>32)*filterPrime>>filterShift
+		h6, h7 := uint32(w3)*filterPrime>>filterShift, uint32(w3>>32)*filterPrime>>filterShift
+		if bits[h0>>6]&(1<<(h0&63)) != 0 || bits[h1>>6]&(1<<(h1&63)) != 0 || bits[h2>>6]&(1<<(h2&63)) != 0 || bits[h3>>6]&(1<<(h3&63)) != 0 ||
+			bits[h4>>6]&(1<<(h4&63)) != 0 || bits[h5>>6]&(1<<(h5&63)) != 0 || bits[h6>>6]&(1<<(h6&63)) != 0 || bits[h7>>6]&(1<<(h7&63)) != 0 {
+			return i
+		}
+	}
+	return i
+}
+
+// check compares the needles that the word at may belong to and reports whether the search is over: at the first needle without hit, or
+// when hit gives false.
 func (n *needles) check(b []byte, at int, hit func(int, *needle) bool) bool {
+	if at+4 > len(b) {
+		return false
+	}
 	w := binary.LittleEndian.Uint32(b[at:])
 	for _, g := range n.buckets[w*filterPrime>>(32-10)] {
 		if g.word != w {
@@ -68,11 +98,11 @@ func (n *needles) check(b []byte, at int, hit func(int, *needle) bool) bool {
 		}
 		nd := &n.all[g.needle]
 		start := at - int(g.offset)
-		if start >= 0 && start+len(nd.atoms) <= len(b) && nd.is(b[start:]) && !hit(start, nd) {
-			return false
+		if start >= 0 && start+len(nd.atoms) <= len(b) && nd.is(b[start:]) && (hit == nil || !hit(start, nd)) {
+			return true
 		}
 	}
-	return true
+	return false
 }
 
 func (nd *needle) is(b []byte) bool {
@@ -87,11 +117,16 @@ func (nd *needle) is(b []byte) bool {
 // add puts a needle into the filter. It needs four neighbouring offsets whose four bytes are nearly determined; offsets from -1 on may be
 // used, since what is before a needle may be anything.
 func (n *needles) add(nd needle) {
+	name := fmt.Sprint(nd.atoms, nd.form, nd.family, nd.phase)
+	if n.have[name] {
+		return
+	}
+	n.have[name] = true
 	id := int16(len(n.all))
 	n.all = append(n.all, nd)
 	n.longest = max(n.longest, len(nd.atoms))
 	best, cost := 0, 1<<30
-	for first := -1; first+3+4 <= len(nd.atoms)+1; first++ {
+	for first := -1; first+3+4 <= len(nd.atoms); first++ {
 		c := 0
 		for o := first; o < first+4; o++ {
 			c += nd.ways(o)

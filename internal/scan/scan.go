@@ -9,6 +9,8 @@ package scan
 
 import (
 	"context"
+	"io"
+	"time"
 
 	"github.com/keywright/keywright/internal/apikey"
 	"github.com/keywright/keywright/internal/secret"
@@ -60,7 +62,8 @@ type Match struct {
 	ID ID
 	// Digest is known only where ID is a fingerprint.
 	Digest apikey.Digest
-	// Offset counts bytes from the object's start to the key's first byte, or to the start of the encoded run or the archive that holds it.
+	// Offset counts bytes to the key's first byte, encoded as it is, in the object, in the member named by Inner, or in what a
+	// compressed object holds. For data decompressed from within a text it is the offset of that data's encoding.
 	Offset int64
 	// Line counts from 1 and is the line of Offset; 0 in binary objects and where it is not known.
 	Line int
@@ -84,7 +87,7 @@ type Gap struct {
 	Offset int64
 	Form   string
 	Inner  string
-	Reason string // constant text, no foreign words
+	Reason string // one of the Reason constants, no foreign words
 }
 
 // Options says what a Searcher looks for. The zero Options search for the built-in families.
@@ -99,6 +102,8 @@ type Options struct {
 	Known Known
 	// Limits bounds decoding. Zero fields take their defaults.
 	Limits Limits
+	// Now is the clock of Limits.Time. Nil gives time.Now.
+	Now func() time.Time
 }
 
 // Known is the inventory of keys as the scanner may ask it. It is safe for concurrent use and must not change while a Searcher uses it.
@@ -120,6 +125,14 @@ type Searcher struct {
 	o      Options
 	needle *needles
 	store  secret.Value
+	shapes []Shape
+}
+
+func (o *Options) now() time.Time {
+	if o.Now == nil {
+		return time.Now()
+	}
+	return o.Now()
 }
 
 // New builds a Searcher.
@@ -132,6 +145,9 @@ func New(o Options) *Searcher {
 	if s.store.IsZero() {
 		s.store = freshKey()
 	}
+	if o.Known != nil {
+		s.shapes = o.Known.Shapes()
+	}
 	return s
 }
 
@@ -139,17 +155,29 @@ func New(o Options) *Searcher {
 func (s *Searcher) Margin() int { return s.needle.longest }
 
 // Anchored reports whether a whole object may hold a key: it holds an anchor in some form, or starts as an archive. It may be true for an
-// object without keys, never false for one with a key that Find would find by an anchor.
-func (s *Searcher) Anchored(b []byte) bool { return Magic(b) || s.needle.any(b) }
+// object without keys, never false for one with a key that Find would find. With known keys of unfamiliar shape it is always true.
+func (s *Searcher) Anchored(b []byte) bool {
+	return len(s.shapes) > 0 || s.needle.any(b) || Magic(b)
+}
 
 // AnchoredPart is Anchored for a window from the middle of an object: it looks for no archive.
-func (s *Searcher) AnchoredPart(b []byte) bool { return s.needle.any(b) }
+func (s *Searcher) AnchoredPart(b []byte) bool {
+	return len(s.shapes) > 0 || s.needle.any(b)
+}
 
 // Find decodes and matches one whole object and yields its keys in no particular order, each distinct (place, key) once. It gives the parts it
 // could not search; none means that the object was searched whole. When ctx ends it stops early with a gap that says so. yield is called
 // from the calling goroutine. b is not changed or kept.
 func (s *Searcher) Find(ctx context.Context, b []byte, yield func(Match)) []Gap {
-	f := newFinder(ctx, s, b, yield)
-	f.search()
+	f := newFinder(ctx, s, yield)
+	f.object(b)
+	return f.gaps
+}
+
+// Stream is Find for what does not fit into memory: files of any size, pipes, members of archives. It reads r to its end and holds a few
+// windows of it. A gap with ReasonUnreadable stands for an error of r.
+func (s *Searcher) Stream(ctx context.Context, r io.Reader, yield func(Match)) []Gap {
+	f := newFinder(ctx, s, yield)
+	f.stream(r, &frame{doc: &document{}})
 	return f.gaps
 }
