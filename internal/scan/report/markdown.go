@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"io"
+	"regexp"
 	"strings"
 )
 
@@ -95,6 +96,8 @@ func (p *printer) keyMarkdown(k *Key) {
 	p.list("What to do, in this order:", lines)
 }
 
+var www = regexp.MustCompile(`(?i)(www)\.`)
+
 // md escapes text for any place in a Markdown line, table cells included: every ASCII mark that could begin a construct, and the characters
 // of HTML as entities. A mention is broken by an entity, so that nobody is called.
 func md(s string) string {
@@ -129,5 +132,5 @@ func md(s string) string {
 	if t := strings.TrimLeft(s, " "); strings.HasPrefix(t, "-") {
 		s = strings.Repeat(" ", len(s)-len(t)) + "\\" + t
 	}
-	return strings.ReplaceAll(strings.ReplaceAll(s, "www.", "www&#46;"), "WWW.", "WWW&#46;")
+	return www.ReplaceAllString(s, "$1&#46;")
 }

@@ -82,6 +82,9 @@ func (m *Masker) mask(s string) (string, bool) {
 		if f.Form != "" || sp.to > len(b) {
 			sp.to = len(b) // how far an encoded key reaches is not known
 		}
+		if f.Inner != "" {
+			sp.from = 0 // the offset is within the archive
+		}
 		if f.Grade == scan.Placeholder || sp.name == "" {
 			sp.name = scan.Placeholder.String()
 		}

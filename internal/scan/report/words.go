@@ -325,7 +325,7 @@ func count(n int, noun string) string {
 	}
 	switch {
 	case n == 1:
-	case strings.HasSuffix(noun, "y") && noun != "key":
+	case strings.HasSuffix(noun, "ry"):
 		noun = strings.TrimSuffix(noun, "y") + "ies"
 	default:
 		noun += "s"
