@@ -1,0 +1,397 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"strings"
+	"time"
+
+	"github.com/keywright/keywright/internal/fault"
+	"github.com/keywright/keywright/internal/verdict"
+)
+
+// ServeHTTP serves one request. It expects the limits and the peer that Serve provides.
+func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path == "/healthz" || r.URL.Path == "/readyz" {
+		g.health(w, r)
+		return
+	}
+	g.active.Add(1)
+	defer g.leave()
+	x := &exchange{began: time.Now()}
+	if refused := g.admit(w, r, x); refused != nil {
+		g.refuse(w, r, x, refused)
+		g.finish(r, x, false)
+		return
+	}
+	aborted := true
+	defer func() {
+		x.app.running.Add(-1)
+		x.app.settle(x)
+		x.body.done()
+		g.finish(r, x, aborted)
+	}()
+	ctx, cancel := context.WithTimeoutCause(context.WithValue(r.Context(), exchangeKey{}, x), g.o.MaxDuration, errOverlong)
+	defer cancel()
+	r.Body = http.NoBody // it was taken; the engine sends x.body
+	g.proxy.ServeHTTP(w, r.WithContext(ctx))
+	aborted = false
+}
+
+// errOverlong is the cause of a request that used up its whole time.
+var errOverlong = errors.New("the request took too long")
+
+// admit checks a request from the outside in: who can reach us at all, what is asked, who asks, and what it may cost. nil admits it.
+func (g *Gateway) admit(w http.ResponseWriter, r *http.Request, x *exchange) *refusal {
+	if refused := g.checkForm(r); refused != nil {
+		return refused
+	}
+	p := peerOf(r.Context())
+	if refused := g.checkBrowser(w, r, p); refused != nil {
+		return refused
+	}
+	rt, known := g.find(r.Method, r.URL.Path)
+	switch {
+	case rt == nil && known:
+		return &refusal{status: http.StatusMethodNotAllowed, message: "the method is not served here", row: "method"}
+	case rt == nil:
+		return &refusal{status: http.StatusNotFound, errorType: "not_found_error", message: "this path is not served", row: "path"}
+	}
+	x.route, x.path = rt, r.URL.Path
+	caller, refused := g.identify(r, p)
+	if refused != nil {
+		return refused
+	}
+	x.app = g.app(caller.App)
+	if !x.app.mayRoute(rt.name) || !caller.mayRoute(rt.name) {
+		return &refusal{status: http.StatusForbidden, message: "this application may not call this path", row: "route"}
+	}
+	if g.draining.Load() {
+		return &refusal{status: http.StatusServiceUnavailable, message: "the gateway is stopping", retryAfter: time.Second, row: "draining"}
+	}
+	if enc := r.Header.Get("Content-Encoding"); enc != "" && !strings.EqualFold(enc, "identity") {
+		return &refusal{status: http.StatusBadRequest, message: "the encoding of the request body is not supported", row: "encoding"}
+	}
+	return g.take(w, r, x, caller)
+}
+
+// take reads the body and asks the guards.
+func (g *Gateway) take(w http.ResponseWriter, r *http.Request, x *exchange, caller Caller) *refusal {
+	var l *look
+	if x.route.inspect {
+		l = &look{}
+	}
+	start := time.Now()
+	line := http.NewResponseController(w)
+	if r.ContentLength != 0 {
+		_ = line.SetReadDeadline(start.Add(bodyTime(r.ContentLength)))
+	}
+	b, err := g.readBody(r, x.route.limit, l)
+	if r.ContentLength != 0 && err == nil {
+		_ = line.SetReadDeadline(time.Time{})
+	}
+	x.waited = time.Since(start)
+	switch {
+	case errors.Is(err, errTooLarge):
+		return &refusal{status: http.StatusRequestEntityTooLarge, message: "the request body is too large", row: "too large"}
+	case fault.Is(err, fault.Unavailable):
+		return &refusal{status: http.StatusServiceUnavailable, message: "there is no room for the request body", retryAfter: retrial, row: "no room"}
+	case err != nil:
+		return &refusal{status: http.StatusBadRequest, message: "the request body did not come whole", row: "body"}
+	}
+	x.body = b
+	if l != nil {
+		if !b.replayable() {
+			if x.app.guarded() || len(caller.Models) > 0 {
+				b.done()
+				return &refusal{status: http.StatusServiceUnavailable, message: "there is no room for the request body", retryAfter: retrial, row: "no room"}
+			}
+		} else if problem := l.problem(); problem != "" {
+			b.done()
+			return &refusal{status: http.StatusBadRequest, message: "the request body cannot be sent: " + problem, row: "body"}
+		}
+		x.model, x.stream, x.sticky = l.model, l.stream && x.route.stream, l.sticky
+	}
+	if g.set.Load().canary != nil {
+		x.session = sessionOf(r, x)
+	}
+	x.class = verdict.Class(x.model)
+	x.breaker = g.breaker.of(x.model)
+	if refused := x.app.guard(x, l, caller); refused != nil {
+		b.done()
+		return refused
+	}
+	return nil
+}
+
+// checkForm refuses what two readers of HTTP could understand in two ways.
+func (g *Gateway) checkForm(r *http.Request) *refusal {
+	bad := func(what string) *refusal {
+		return &refusal{status: http.StatusBadRequest, message: what, row: "form"}
+	}
+	raw, _, _ := strings.Cut(r.RequestURI, "?")
+	switch {
+	case r.Method == http.MethodConnect || r.Method == http.MethodTrace:
+		return &refusal{status: http.StatusMethodNotAllowed, message: "the method is not served", row: "method"}
+	case r.URL.Host != "" && r.ProtoMajor == 1 || !strings.HasPrefix(r.RequestURI, "/"):
+		return bad("the request line must hold a path alone")
+	case crooked(raw) || r.URL.RawPath != "" || r.URL.Path != raw:
+		return bad("the path has characters that no path of the provider has")
+	case r.Header.Get("Upgrade") != "" || hasToken(r.Header["Connection"], "upgrade"):
+		return bad("upgrades are not served")
+	case len(r.Trailer) > 0 || r.Header.Get("Trailer") != "":
+		return bad("trailers are not served")
+	case len(r.TransferEncoding) > 1 || len(r.TransferEncoding) == 1 && r.TransferEncoding[0] != "chunked":
+		return bad("the transfer encoding is not served")
+	case len(r.Header["X-Api-Key"]) > 1 || len(r.Header["Authorization"]) > 1 || len(r.Header["Content-Type"]) > 1 || len(r.Header["Content-Encoding"]) > 1:
+		return bad("a header stands twice that must stand once")
+	}
+	return nil
+}
+
+func hasToken(values []string, token string) bool {
+	for _, v := range values {
+		for t := range strings.SplitSeq(v, ",") {
+			if strings.EqualFold(strings.TrimSpace(t), token) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// checkBrowser keeps web pages out: neither a page that names us nor one whose own name leads to our address may spend a key.
+func (g *Gateway) checkBrowser(w http.ResponseWriter, r *http.Request, p *peer) *refusal {
+	if !p.unix && !g.hostAllowed(r.Host) {
+		return &refusal{status: http.StatusForbidden, message: "the Host header names another host", row: "host"}
+	}
+	origin := r.Header["Origin"]
+	if len(origin) == 0 {
+		if site := r.Header.Get("Sec-Fetch-Site"); site == "" || site == "same-origin" || site == "none" {
+			return nil
+		}
+	}
+	if len(origin) == 1 {
+		for _, o := range g.o.Origins {
+			if strings.EqualFold(o, origin[0]) {
+				w.Header().Set("Access-Control-Allow-Origin", origin[0])
+				w.Header().Set("Vary", "Origin")
+				return nil
+			}
+		}
+	}
+	return &refusal{status: http.StatusForbidden, message: "web pages are not served", row: "origin"}
+}
+
+func (g *Gateway) allowHosts(hosts ...string) {
+	next := map[string]bool{}
+	if old := g.hosts.Load(); old != nil {
+		for h := range *old {
+			next[h] = true
+		}
+	}
+	for _, h := range hosts {
+		next[strings.ToLower(h)] = true
+	}
+	g.hosts.Store(&next)
+}
+
+func (g *Gateway) hostAllowed(host string) bool {
+	if host == "" {
+		return false
+	}
+	hosts := *g.hosts.Load()
+	if hosts[host] {
+		return true
+	}
+	host = strings.ToLower(host)
+	if hosts[host] {
+		return true
+	}
+	name, _, err := net.SplitHostPort(host)
+	return err == nil && hosts[name]
+}
+
+// rewrite makes the outbound request: an address of our own making, and the caller's headers without those that speak for somebody.
+func (g *Gateway) rewrite(p *httputil.ProxyRequest) {
+	x := exchangeOf(p.Out.Context())
+	u := *g.upstream
+	u.Path += x.path
+	u.RawQuery = p.In.URL.RawQuery
+	p.Out.URL, p.Out.Host = &u, u.Host
+	h := p.Out.Header
+	for name := range h {
+		if private(name) {
+			delete(h, name)
+		}
+	}
+	if _, ok := h["User-Agent"]; !ok {
+		h["User-Agent"] = []string{""} // else net/http sets its own
+	}
+	x.added = time.Since(x.began) - x.waited
+}
+
+// private reports whether a header of a caller stays here: what authenticates, what tells of the way, and what a browser adds.
+func private(name string) bool {
+	switch name {
+	case "Authorization", "X-Api-Key", "Api-Key", "Anthropic-Workspace-Id", "Cookie", "Cookie2", "Forwarded", "X-Real-Ip", "Via", "Origin", "Referer",
+		"Anthropic-Dangerous-Direct-Browser-Access", "Accept-Encoding", "Expect", "Te", "Trailer", "Content-Length", "Prefer",
+		"X-Http-Method-Override", "X-Http-Method", "X-Method-Override", "X-Original-Url", "X-Rewrite-Url":
+		return true
+	}
+	return strings.HasPrefix(name, "X-Forwarded") || strings.HasPrefix(name, "Proxy-") || strings.HasPrefix(name, "Sec-") || strings.HasPrefix(name, "Cf-")
+}
+
+// modify cleans the answer that the caller gets.
+func (g *Gateway) modify(res *http.Response) error {
+	switch {
+	case res.StatusCode >= 300 && res.StatusCode <= 399 || res.StatusCode < 200:
+		return &refusal{status: http.StatusBadGateway, message: "the upstream's address sends elsewhere", row: "redirect"}
+	case len(res.Trailer) > 0:
+		res.Trailer = nil
+	}
+	res.Header.Del("Set-Cookie")
+	res.Header.Del("Alt-Svc")
+	return nil
+}
+
+// failed answers for an exchange without an answer of the provider.
+func (g *Gateway) failed(w http.ResponseWriter, r *http.Request, err error) {
+	x := exchangeOf(r.Context())
+	var refused *refusal
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &refused):
+	case errors.Is(err, errOverlong), errors.Is(context.Cause(r.Context()), errOverlong):
+		refused = &refusal{status: http.StatusGatewayTimeout, message: "the request took too long", row: "overlong"}
+	case errors.Is(err, errTooLarge), errors.As(err, &tooLarge):
+		refused = &refusal{status: http.StatusRequestEntityTooLarge, message: "the request body is too large", row: "too large"}
+	case r.Context().Err() != nil:
+		x.status, x.row = 499, "hung up"
+		panic(http.ErrAbortHandler) // nobody is there to read an answer
+	default:
+		refused = &refusal{status: http.StatusBadGateway, message: "the provider could not be reached", retryAfter: 2 * time.Second, row: "connection"}
+	}
+	g.refuse(w, r, x, refused)
+}
+
+// refuse writes an answer of the gateway's own, in the provider's form.
+func (g *Gateway) refuse(w http.ResponseWriter, r *http.Request, x *exchange, refused *refusal) {
+	x.requestID = ""
+	res := g.local(x, refused)
+	h := w.Header()
+	for name, v := range res.Header {
+		h[name] = v
+	}
+	h.Set("X-Content-Type-Options", "nosniff")
+	if x.attempts > 1 {
+		h.Set("X-Should-Retry", "false")
+	}
+	if r.ContentLength != 0 && x.body == nil {
+		h.Set("Connection", "close") // the rest of the body is not waited for
+	}
+	w.WriteHeader(refused.status)
+	buf := make([]byte, 1024)
+	for {
+		n, err := res.Body.Read(buf)
+		if _, werr := w.Write(buf[:n]); err != nil || werr != nil {
+			return
+		}
+	}
+}
+
+// finish counts and logs an exchange.
+func (g *Gateway) finish(r *http.Request, x *exchange, aborted bool) {
+	if aborted && r.Context().Err() != nil && x.status != 499 {
+		x.row = "hung up"
+	}
+	g.metrics.observe(g, x, time.Since(x.began))
+	if g.o.Access == nil {
+		return
+	}
+	app, route := "", ""
+	if x.app != nil {
+		app = x.app.name
+	}
+	if x.route != nil {
+		route = x.route.name
+	}
+	g.o.Access.LogAttrs(context.Background(), slog.LevelInfo, "request",
+		slog.String("app", app), slog.String("route", route), slog.String("method", method(r.Method)), slog.String("model", g.modelLabel(x.model)),
+		slog.Int("status", x.status), slog.String("row", x.row), slog.String("fingerprint", string(x.key)), slog.String("role", x.role),
+		slog.Int("attempts", x.attempts), slog.Bool("stream", x.stream), slog.Bool("cut", x.cut), slog.Bool("aborted", aborted),
+		slog.Int64("input_tokens", x.usage.input), slog.Int64("output_tokens", x.usage.output),
+		slog.Int64("upstream_us", x.upstream.Microseconds()), slog.Int64("total_us", time.Since(x.began).Microseconds()),
+		slog.String("request_id", requestIDWord(x.requestID)))
+}
+
+func method(m string) string {
+	switch m {
+	case http.MethodGet, http.MethodPost, http.MethodHead, http.MethodPut, http.MethodDelete, http.MethodOptions, http.MethodPatch:
+		return m
+	}
+	return "other"
+}
+
+// requestIDWord gives an id of the provider, or nothing when it is something else.
+func requestIDWord(s string) string {
+	if strings.HasPrefix(s, "req_") && plainID(s) {
+		return s
+	}
+	return ""
+}
+
+func (g *Gateway) leave() {
+	if g.active.Add(-1) == 0 && g.draining.Load() {
+		select {
+		case g.idle <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// Drain lets no new request in and waits until the others have ended, or until ctx is done; then its error is of kind Incomplete.
+func (g *Gateway) Drain(ctx context.Context) error {
+	g.draining.Store(true)
+	for g.active.Load() > 0 {
+		select {
+		case <-g.idle:
+		case <-ctx.Done():
+			return fault.Newf(fault.Incomplete, "drain gateway: %d requests have not ended", g.active.Load())
+		}
+	}
+	return nil
+}
+
+// health answers /healthz (the process runs) and /readyz (it has a key and takes requests). They tell nothing else and need no identity.
+func (g *Gateway) health(w http.ResponseWriter, r *http.Request) {
+	if p := peerOf(r.Context()); r.Method != http.MethodGet && r.Method != http.MethodHead || !p.unix && !g.hostAllowed(r.Host) {
+		http.Error(w, "not served", http.StatusForbidden)
+		return
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	if r.URL.Path == "/readyz" && !g.Ready() {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		_, _ = w.Write([]byte("not ready\n"))
+		return
+	}
+	_, _ = w.Write([]byte("ok\n"))
+}
+
+// Ready reports whether requests are taken and at least one key is healthy.
+func (g *Gateway) Ready() bool {
+	if g.draining.Load() {
+		return false
+	}
+	for _, e := range g.set.Load().entries {
+		if e.is(Healthy) {
+			return true
+		}
+	}
+	return false
+}

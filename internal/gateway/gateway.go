@@ -1,0 +1,294 @@
+// Package gateway is a reverse proxy in front of the provider that holds the keys, so that applications hold none: it chooses a key for each
+// request, sets it on the wire, fails over to another where that helps, streams, counts, and takes a new key by one pointer swap.
+//
+// It never gives a provider key out, never retries after the first content of a stream reached the caller, never ends a cut stream as if it
+// were whole, never proxies the administration of the provider, never believes a caller's 401 without a probe of its own, and never puts a
+// value, a body or text of the provider into a log line, a metric or an event. What an answer means is decided by package verdict alone.
+// app assembles it; keywright gateway runs it.
+package gateway
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/netip"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/keywright/keywright/internal/apikey"
+	"github.com/keywright/keywright/internal/event"
+	"github.com/keywright/keywright/internal/fault"
+)
+
+// Defaults of Options.
+const (
+	DefaultMemoryBody  = 1 << 20
+	DefaultSpill       = 2 << 30
+	DefaultGateBytes   = 64 << 10
+	DefaultGateTime    = 10 * time.Second
+	DefaultFirstByte   = 30 * time.Second
+	DefaultKeyChanges  = 2
+	DefaultKeyRetries  = 2
+	DefaultProbeEvery  = time.Minute
+	DefaultMaxDuration = 15 * time.Minute
+)
+
+// Options configures a Gateway. Upstream is required, and Identify or Open.
+type Options struct {
+	// Upstream is scheme, host and perhaps a path of the provider; https, or http to a loopback address.
+	Upstream string
+	// RootCAs replaces the system's certificate authorities for the upstream when it is not nil.
+	RootCAs *x509.CertPool
+	// Hosts lists what the Host header may be, as host or host:port. Serve adds the address of each listener. A listed host without a
+	// port stands for every port.
+	Hosts []string
+	// Origins lists the origins of web pages that may call, as scheme://host. Nothing else that a browser sends is served.
+	Origins []string
+	// Allow lists further routes as "METHOD /v1/path", exact. The provider's administration can never be listed.
+	Allow []string
+	// Open serves every process of the gateway's own user on loopback or a Unix socket, without an identity.
+	Open bool
+	// Identify are asked in order who calls; the first that knows wins.
+	Identify []Identifier
+	// Apps holds what each application may do, by name. An application that is not listed may do what Default says.
+	Apps map[string]App
+	// Default is what an application may do that Apps does not list. The zero App has no limits.
+	Default App
+	// StateDir keeps the generation of the key set and the denied fingerprints, mode 0700; empty keeps nothing.
+	StateDir string
+	// SpillDir is where large bodies go, into files without a name. Empty means the system's temporary directory.
+	SpillDir string
+	// Log receives value-free lines for operators. Access receives one line for each request. Nil logs nothing.
+	Log, Access *slog.Logger
+	// Events receives what happened to keys, in order, from one goroutine at a time. It must not block for long, and must not call the
+	// Gateway. Nil drops them.
+	Events func(event.Event)
+
+	// MemoryBody is the largest request body kept in memory, in bytes; larger ones go to a file. Spill bounds all such files together.
+	MemoryBody, Spill int64
+	// GateBytes and GateTime bound how long a stream is held back for its first content.
+	GateBytes int
+	GateTime  time.Duration
+	// FirstByte is the time in which attempts may begin, and in which a stream must answer.
+	FirstByte time.Duration
+	// MaxDuration bounds a request as a whole.
+	MaxDuration time.Duration
+	// KeyChanges and KeyRetries are the budgets of one request: other keys to try, and repetitions with the same key. Negative means none.
+	KeyChanges, KeyRetries int
+	// ProbeEvery is the pause between two probes of a key that is not healthy.
+	ProbeEvery time.Duration
+	// Transport replaces the network, for tests. The rules on upstream addresses do not apply then.
+	Transport http.RoundTripper
+	// Rand gives numbers in [0, 1) for jitter and slow start. Nil uses math/rand/v2.
+	Rand func() float64
+}
+
+// Gateway is the proxy. It is an http.Handler; Serve puts it behind a listener with the right limits. All methods may be called from
+// several goroutines. Make one with New and end it with Close.
+type Gateway struct {
+	o         Options
+	upstream  *url.URL
+	transport http.RoundTripper
+	proxy     *httputil.ReverseProxy
+	routes    map[string]*route
+	log       *slog.Logger
+	hosts     atomic.Pointer[map[string]bool]
+
+	set     atomic.Pointer[keySet]
+	swapMu  sync.Mutex // serialises Swap, Deny and the state file
+	states  map[apikey.Digest]*keyState
+	denied  map[apikey.Digest]bool
+	scopes  scopes
+	breaker breakers
+	spill   *spill
+	refresh refreshers
+	metrics *metrics
+	apps    sync.Map // name -> *appState
+	nApps   atomic.Int64
+
+	draining atomic.Bool
+	active   atomic.Int64
+	idle     chan struct{} // receives when active falls to zero
+
+	events  chan event.Event
+	ctx     context.Context //nolint:containedctx // The life of the gateway's own goroutines, ended by Close.
+	stop    context.CancelCauseFunc
+	spawnMu sync.Mutex
+	workers sync.WaitGroup
+}
+
+var _ http.Handler = (*Gateway)(nil)
+
+// New makes a Gateway without keys: it answers 503 until the first Swap. Errors are of kind Invalid, and those of reading StateDir.
+func New(o Options) (*Gateway, error) {
+	u, err := parseUpstream(o.Upstream, o.Transport != nil)
+	if err != nil {
+		return nil, err
+	}
+	if !o.Open && len(o.Identify) == 0 {
+		return nil, fault.New(fault.Invalid, "make gateway: nobody could call it", fault.Hint("configure who may call, or use --open for your own processes alone"))
+	}
+	o.MemoryBody = cmp.Or(o.MemoryBody, DefaultMemoryBody)
+	o.Spill = cmp.Or(o.Spill, DefaultSpill)
+	o.GateBytes = cmp.Or(o.GateBytes, DefaultGateBytes)
+	o.GateTime = cmp.Or(o.GateTime, DefaultGateTime)
+	o.FirstByte = cmp.Or(o.FirstByte, DefaultFirstByte)
+	o.MaxDuration = cmp.Or(o.MaxDuration, DefaultMaxDuration)
+	o.KeyChanges = cmp.Or(o.KeyChanges, DefaultKeyChanges)
+	o.KeyRetries = cmp.Or(o.KeyRetries, DefaultKeyRetries)
+	o.ProbeEvery = cmp.Or(o.ProbeEvery, DefaultProbeEvery)
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Rand == nil {
+		o.Rand = rand.Float64
+	}
+	g := &Gateway{
+		o: o, upstream: u, transport: o.Transport, log: o.Log, states: map[apikey.Digest]*keyState{}, denied: map[apikey.Digest]bool{},
+		metrics: newMetrics(), idle: make(chan struct{}, 1), events: make(chan event.Event, 1024),
+	}
+	if g.routes, err = routing(o.Allow); err != nil {
+		return nil, err
+	}
+	if g.spill, err = newSpill(o.SpillDir, o.Spill); err != nil {
+		return nil, err
+	}
+	if g.transport == nil {
+		g.transport = newTransport(u, o.RootCAs)
+	}
+	if err := g.load(); err != nil {
+		return nil, err
+	}
+	g.allowHosts(o.Hosts...)
+	g.breaker.gateway = g
+	g.proxy = &httputil.ReverseProxy{
+		Rewrite: g.rewrite, Transport: (*engine)(g), ModifyResponse: g.modify, ErrorHandler: g.failed, BufferPool: newBuffers(),
+		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError), // ReverseProxy's own lines quote errors of the network.
+	}
+	g.set.Store(&keySet{generation: g.generation()})
+	g.ctx, g.stop = context.WithCancelCause(context.Background())
+	g.spawn(g.deliver)
+	return g, nil
+}
+
+// Close ends the gateway's own work: probes, watchers, idle connections. It does not wait for requests: see Drain. It may be called twice.
+func (g *Gateway) Close() {
+	g.spawnMu.Lock()
+	g.stop(fault.New(fault.Canceled, "stopping"))
+	g.spawnMu.Unlock()
+	g.workers.Wait()
+	if t, ok := g.transport.(interface{ CloseIdleConnections() }); ok {
+		t.CloseIdleConnections()
+	}
+}
+
+// spawn starts work that Close ends; after Close it starts nothing.
+func (g *Gateway) spawn(work func()) {
+	g.spawnMu.Lock()
+	defer g.spawnMu.Unlock()
+	if g.ctx.Err() == nil {
+		g.workers.Go(work)
+	}
+}
+
+// tell queues an event; when the receiver is far behind, the event is dropped and counted.
+func (g *Gateway) tell(e event.Event) {
+	e.At, e.Actor = time.Now().UTC(), "keywright"
+	select {
+	case g.events <- e:
+	default:
+		g.metrics.eventsLost.Add(1)
+	}
+}
+
+func (g *Gateway) deliver() {
+	for {
+		select {
+		case e := <-g.events:
+			g.log.Info("gateway event", "type", string(e.Type), "key", string(e.Key), "fields", e.Fields)
+			if g.o.Events != nil {
+				g.o.Events(e)
+			}
+		case <-g.ctx.Done():
+			return
+		}
+	}
+}
+
+func parseUpstream(raw string, test bool) (*url.URL, error) {
+	bad := func(what string) (*url.URL, error) {
+		return nil, fault.New(fault.Invalid, "read upstream: "+what, fault.Hint("write it as https://host or https://host/path"))
+	}
+	u, err := url.Parse(raw)
+	switch {
+	case err != nil || u.Hostname() == "" || u.Opaque != "":
+		return bad("it is no absolute URL")
+	case u.User != nil:
+		return bad("it holds a user name or password")
+	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
+		return bad("it holds a query or fragment")
+	case u.Scheme != "https" && (u.Scheme != "http" || !test && !loopbackName(u.Hostname())):
+		return bad("it is neither https nor http to loopback")
+	}
+	u.Path = strings.TrimSuffix(u.Path, "/")
+	if u.RawPath != "" {
+		return bad("its path needs escaping")
+	}
+	return u, nil
+}
+
+func loopbackName(host string) bool {
+	if host = strings.ToLower(host); host == "localhost" || strings.HasSuffix(host, ".localhost") {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.Unmap().IsLoopback()
+}
+
+// newTransport is tuned for one upstream with many calls at a time. No proxy is used: the upstream is pinned.
+func newTransport(u *url.URL, roots *x509.CertPool) *http.Transport {
+	plain := u.Scheme == "http"
+	dialer := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second, Control: func(_, address string, _ syscall.RawConn) error {
+		at, err := netip.ParseAddrPort(address)
+		if err != nil {
+			return fault.New(fault.Invalid, "the upstream's address is of an unknown form")
+		}
+		if ip := at.Addr().Unmap(); plain && !ip.IsLoopback() || ip.IsLinkLocalUnicast() || ip.IsMulticast() || ip.IsUnspecified() {
+			return fault.New(fault.Invalid, "the upstream's name leads to an address that must not be called")
+		}
+		return nil
+	}}
+	return &http.Transport{
+		DialContext:            dialer.DialContext,
+		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots},
+		TLSHandshakeTimeout:    10 * time.Second,
+		ForceAttemptHTTP2:      true,
+		MaxIdleConns:           1024,
+		MaxIdleConnsPerHost:    1024,
+		IdleConnTimeout:        50 * time.Second,
+		MaxResponseHeaderBytes: 128 << 10,
+		DisableCompression:     true, // bodies pass unchanged
+		WriteBufferSize:        16 << 10,
+		ReadBufferSize:         16 << 10,
+	}
+}
+
+// buffers lends the buffers that bodies are copied with.
+type buffers struct{ pool sync.Pool }
+
+func newBuffers() *buffers {
+	return &buffers{pool: sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }}}
+}
+
+func (b *buffers) Get() []byte  { return *b.pool.Get().(*[]byte) } //nolint:errcheck,forcetypeassert // The pool holds nothing else.
+func (b *buffers) Put(p []byte) { b.pool.Put(&p) }
