@@ -39,7 +39,7 @@ func (a *App) Plan(ctx context.Context, w Wish) (rotation.Plan, error) {
 	p := rotation.Plan{
 		ID: "r-" + now.UTC().Format("2006-01-02") + "-" + string(w.Key), Key: w.Key, Kind: w.Kind, Reason: w.Reason, Note: w.Note, Actor: a.Actor, UID: a.UID, Created: now.UTC(),
 		Organization: k.Organization, Workspace: k.Workspace, Environment: k.Environment, Class: k.Class, ConsoleName: apikey.ConsoleName(a.Config.Organization, w.Key, now),
-		Backup: k.Backup, Pairs: a.pairs(w.Key), Soak: k.Soak, Watch: k.Watch, HealthWait: k.HealthWait, Approvals: k.Approvals, Parallel: k.Parallel,
+		Backup: k.Backup, Pairs: a.pairs(w.Key), Soak: k.Soak, Watch: k.Watch, HealthWait: k.HealthWait, Approvals: k.Approvals, Parallel: k.Parallel, Windows: windows(k),
 		Tell: len(a.Config.Notify) > 0, Cut: w.Cut, Process: rotation.ProcessOrdinary,
 	}
 	_, p.Admin = a.Provider.(provider.StatusSetter)

@@ -12,6 +12,7 @@ import (
 	"github.com/keywright/keywright/internal/audit"
 	"github.com/keywright/keywright/internal/event"
 	"github.com/keywright/keywright/internal/fault"
+	"github.com/keywright/keywright/internal/monitor"
 	"github.com/keywright/keywright/internal/rotation"
 	"github.com/keywright/keywright/internal/runner"
 	"github.com/keywright/keywright/internal/store"
@@ -30,7 +31,8 @@ type ServeOptions struct {
 // stopWithin bounds the ordered stop of the socket's requests.
 const stopWithin = 5 * time.Second
 
-// Serve is the daemon: it drives rotations, answers on a Unix socket and makes an audit checkpoint every hour, until ctx ends. It returns nil after
+// Serve is the daemon: it drives rotations, begins those that are due where the policy is automatic, looks at places and provider, answers on a Unix
+// socket and makes an audit checkpoint every hour, until ctx ends. It returns nil after
 // an ordered stop. Kinds: Conflict when another daemon works on the same store.
 func (a *App) Serve(ctx context.Context, o ServeOptions) error {
 	if dir := a.Store.Dir(); dir != "" {
@@ -56,7 +58,9 @@ func (a *App) Serve(ctx context.Context, o ServeOptions) error {
 			cancel(fault.Wrap(fault.Unavailable, err, "serve socket"))
 		}
 	})
-	duties.Go(func() { a.checkpoints(ctx) })
+	duties.Go(func() { a.every(ctx, time.Hour, time.Hour, "no audit checkpoint", a.Checkpoint) })
+	duties.Go(func() { a.every(ctx, 0, time.Minute, "no scheduled rotation begun", a.schedule) })
+	duties.Go(func() { a.every(ctx, time.Minute, lookEvery, "places and provider not looked at", a.lookAround) })
 	if o.Ready != nil {
 		o.Ready(o.Socket)
 	}
@@ -75,20 +79,40 @@ func (a *App) Serve(ctx context.Context, o ServeOptions) error {
 	return err
 }
 
-// checkpoints signs the head of the audit chain every hour.
-func (a *App) checkpoints(ctx context.Context) {
-	tick := time.NewTicker(time.Hour)
-	defer tick.Stop()
+// lookEvery is how often the daemon looks at every place and asks the provider about every key in use.
+const lookEvery = 15 * time.Minute
+
+// every does a duty after first, and then again and again, until ctx ends. One that fails is logged with complaint, and tried at its next time.
+func (a *App) every(ctx context.Context, first, pause time.Duration, complaint string, duty func(context.Context) error) {
+	timer := time.NewTimer(first)
+	defer timer.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case <-timer.C:
 		}
-		if err := a.Checkpoint(ctx); err != nil {
-			a.log.Warn("no audit checkpoint", "error", err)
+		if err := duty(ctx); err != nil && ctx.Err() == nil {
+			a.log.Warn(complaint, "error", err)
 		}
+		timer.Reset(pause)
 	}
+}
+
+func (a *App) schedule(ctx context.Context) error {
+	row, ok, waits, err := a.Schedule(ctx)
+	if ok {
+		a.log.Info("scheduled rotation begun", "rotation", row.ID, "key", string(row.Key))
+	}
+	for _, w := range waits {
+		a.log.Debug("scheduled rotation waits", "key", string(w.Key), "why", w.Why)
+	}
+	return err
+}
+
+func (a *App) lookAround(ctx context.Context) error {
+	_, err := a.Status(ctx, func(monitor.Progress) {})
+	return err
 }
 
 // Checkpoint signs the head of the audit chain, keeps the checkpoint in the store and hands it to the witness, if one is configured.

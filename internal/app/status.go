@@ -22,7 +22,8 @@ func (a *App) Status(ctx context.Context, live func(monitor.Progress)) (monitor.
 	s.Keys = make([]monitor.Key, 0, len(keys))
 	for _, k := range keys {
 		s.Keys = append(s.Keys, monitor.Key{
-			Name: k.Name, Environment: k.Environment, Class: a.class(k), Owner: k.Owner, Organization: k.Organization, Workspace: k.Workspace, Backup: k.Backup, Locations: homes[k.Name],
+			Name: k.Name, Environment: k.Environment, Class: a.class(k), Owner: k.Owner, Organization: k.Organization, Workspace: k.Workspace, Backup: k.Backup, Automatic: k.Automatic,
+			Locations: homes[k.Name],
 		})
 	}
 	if live != nil {

@@ -93,7 +93,13 @@ func (c *console) showPlan(a *app.App, p rotation.Plan, look app.Look) {
 		c.planWaves(back, "deploy")
 		row("settle", "%s becomes a spare again if the provider accepts it", look.Old.Fingerprint())
 	default:
+		if how := a.Unattended(p); how != "" {
+			row("begin", "%s", how)
+		}
 		c.planOrdinary(p, look, row)
+		if k, ok := a.Config.Keys[p.Key]; ok && p.Kind == rotation.Scheduled && len(k.Windows) > 0 {
+			row("windows", "production waits for one of: %s", joinWords(k.Windows))
+		}
 	}
 	for _, gap := range gaps(p) {
 		c.printf("  ! %s\n", gap)
@@ -132,6 +138,15 @@ func (c *console) planOrdinary(p rotation.Plan, look app.Look, row func(step, fo
 	}
 	row("undo", "before the new version is current: keywright rotation cancel; then, until archived: keywright rollback %s", p.Key)
 	row("no undo", "archiving the old version, and the removal of its value from places and custody")
+}
+
+// joinWords lists what can say itself.
+func joinWords[T fmt.Stringer](list []T) string {
+	words := make([]string, len(list))
+	for i, x := range list {
+		words[i] = x.String()
+	}
+	return strings.Join(words, ", ")
 }
 
 // named gives the name that a key has at the provider, with a comma, or nothing where it is not known.

@@ -13,8 +13,9 @@ func (c *console) serveCommand() *cobra.Command {
 	var o app.ServeOptions
 	cmd := &cobra.Command{
 		Use: "serve", Short: "run the daemon: drive rotations and answer on a Unix socket", GroupID: "setup", Args: cobra.NoArgs,
-		Long: `Serve drives every rotation when its time comes, signs an audit checkpoint each hour, and answers on a Unix socket, where other users of
-this host approve with their own identity (rotation approve ID --socket PATH). SIGTERM gives every rotation back with nothing half done.`,
+		Long: `Serve drives every rotation when its time comes, begins those of keys that are due where their policy is automatic, looks at every place and
+at every key in use each quarter of an hour, signs an audit checkpoint each hour, and answers on a Unix socket, where other users of this host
+approve with their own identity (rotation approve ID --socket PATH). SIGTERM gives every rotation back with nothing half done.`,
 		Example: "  keywright serve -c /etc/keywright/keywright.yaml --socket /run/keywright/keywright.sock --group keywright",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			a, err := c.app(cmd.Context())

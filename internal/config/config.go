@@ -62,6 +62,7 @@ type Policy struct {
 	HealthWait  time.Duration `yaml:"health_wait,always" help:"How long to wait between staging a new value and putting it in force, and after a reload."`
 	Approvals   int           `yaml:"approvals,always" help:"How many other people must say yes before production changes."`
 	Windows     []Window      `yaml:"windows,always" help:"When scheduled changes of production may begin, as DAYS FROM-TO ZONE, such as Mon-Thu 09:00-16:00 Europe/Berlin. Without any: always."`
+	Automatic   bool          `yaml:"automatic,always" help:"Whether keywright serve begins the rotation by itself when the key is due: in a window, with a spare that the provider accepts, and only where no place and no retiring needs a person. Approvals are still waited for."`
 	Parallel    int           `yaml:"parallel" help:"How many places of one batch change at once. Without it what limits says."`
 }
 

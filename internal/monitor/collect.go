@@ -146,6 +146,9 @@ func (c *collector) key(k *Key) (policy.Key, KeyStatus, []PlaceStatus) {
 	if e, ok := c.inv.last[k.Name]; ok {
 		s.LastRotation = &LastRotation{ID: e.ID, Kind: e.Kind, Status: e.Status, Created: e.Created, Ended: e.Ended}
 	}
+	// After one that turned back or was stopped a person begins the next.
+	last := s.LastRotation
+	p.Automatic = k.Automatic && (last == nil || last.Status == rotation.Failed || last.Status == rotation.Done && last.Kind != rotation.Rollback)
 	if row, ok := c.inv.active[k.Name]; ok {
 		p.Rotation, s.Rotation = c.rotation(row, places)
 	}

@@ -28,6 +28,8 @@ type Key struct {
 	Organization string
 	Workspace    string
 	Backup       apikey.Name
+	// Automatic says that a rotation begins by itself when the key is due.
+	Automatic bool
 	// Locations are the places whose home this key is. A place that another key only borrows for its tests stands with its home.
 	Locations []Place
 }

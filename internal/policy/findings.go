@@ -194,6 +194,8 @@ func (j *judge) age(k Key, current []apikey.Version) {
 	}
 	idle := k.Rotation == nil
 	switch {
+	case late && k.Automatic && spare && idle && j.now.Sub(due) <= Patience:
+		j.add(Finding{Key: k.Name, Code: Overdue, Severity: Medium, Text: "was due " + ago(j.now, due) + ", and keywright serve begins by itself", Hint: rotate})
 	case late:
 		j.add(Finding{Key: k.Name, Code: Overdue, Severity: High, Wants: idle, Text: "was due " + ago(j.now, due), Hint: rotate})
 	case soon:

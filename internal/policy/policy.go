@@ -36,6 +36,8 @@ type Key struct {
 	Workspace    string
 	// Backup is the configured backup; empty means none.
 	Backup apikey.Name
+	// Automatic says that a rotation begins by itself when the key is due, if there is a spare.
+	Automatic bool
 	// Alive is what the provider said of the value of the current version. Gone says in words that the provider refuses that version, or is about
 	// to, and how that is known; empty when nothing of the kind is known.
 	Alive Alive
@@ -192,6 +194,8 @@ type Finding struct {
 const (
 	// Soon is how long before a due date or an expiry it is told.
 	Soon = 7 * 24 * time.Hour
+	// Patience is how long a key may be overdue whose rotation is to begin by itself, before a person is wanted.
+	Patience = 7 * 24 * time.Hour
 	// Stale is how old the last test of a spare may grow.
 	Stale = 30 * 24 * time.Hour
 	// Longest is the longest interval of rotation for a production key.

@@ -75,6 +75,12 @@ func TestFindings(t *testing.T) {
 			policy.Overdue, "a", policy.High, true, "10 days ago", "keywright rotate a", nil},
 		{"due to the second", func(_ *policy.Snapshot, a *policy.Key) { a.Versions[0].Activated = now.Add(-90 * day) },
 			policy.Overdue, "a", policy.High, true, "due", "keywright rotate a", nil},
+		{"overdue, and begins by itself", func(_ *policy.Snapshot, a *policy.Key) {
+			a.Versions[0].Activated, a.Automatic = now.Add(-96*day), true
+		}, policy.Overdue, "a", policy.Medium, false, "begins by itself", "keywright rotate a", nil},
+		{"overdue for long, though it should begin by itself", func(_ *policy.Snapshot, a *policy.Key) {
+			a.Versions[0].Activated, a.Automatic = now.Add(-98*day), true
+		}, policy.Overdue, "a", policy.High, true, "8 days ago", "keywright rotate a", nil},
 		{"overdue and in rotation", func(_ *policy.Snapshot, a *policy.Key) {
 			a.Versions[0].Activated, a.Rotation = now.Add(-100*day), &policy.Rotation{ID: "r", Status: "running"}
 		}, policy.Overdue, "a", policy.High, false, "", "", nil},
