@@ -73,7 +73,7 @@ func KeyID(public ed25519.PublicKey) string {
 	return "ck_" + hex.EncodeToString(sum[:8])
 }
 
-// Signer signs checkpoints, exports and spooled entries. It is safe for concurrent use and does not print its key.
+// Signer signs checkpoints and exports. It is safe for concurrent use and does not print its key.
 type Signer struct {
 	public ed25519.PublicKey
 	sign   func(message []byte) []byte // a function, since printing looks into fields

@@ -16,7 +16,6 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/keywright/keywright/internal/audit"
-	"github.com/keywright/keywright/internal/event"
 	"github.com/keywright/keywright/internal/fault"
 )
 
@@ -174,7 +173,6 @@ func FuzzVerifyExport(f *testing.F) {
 		// Without keys of our own a forger may sign; it must still end in an answer.
 		_, _ = audit.VerifyExport(bytes.NewReader(data), audit.Verifier{})
 		_, _ = audit.ReadCheckpoints(bytes.NewReader(data))
-		_, _ = audit.ReadSpool(bytes.NewReader(data), store, []ed25519.PublicKey{s.Public()})
 		_, _ = audit.ParsePublicKeys(data)
 		if e, err := audit.ParseEntry(data); err == nil && !bytes.Equal(e.Line(), data) {
 			t.Errorf("ParseEntry took %q", data)
@@ -254,101 +252,6 @@ func TestFileWitness(t *testing.T) {
 	}
 	if err := audit.NewFileWitness("/dev/full").Append(t.Context(), got[0]); err == nil {
 		t.Error("a full disk took a checkpoint")
-	}
-}
-
-func TestSpool(t *testing.T) {
-	s := signer(t)
-	keys := []ed25519.PublicKey{s.Public()}
-	path := filepath.Join(t.TempDir(), "spool.jsonl")
-	spool := must(audit.OpenSpool(path, store, s))
-	if _, err := audit.OpenSpool(path, store, s); !fault.Is(err, fault.Conflict) {
-		t.Errorf("opened twice: %v", err)
-	}
-	happened := event.Event{At: noon, Type: event.EffectDone, Actor: "op@host", Key: "prod-primary", Text: "set inactive\n", Fields: map[string]string{"a": "b"}}
-	first := must(spool.Append(happened))
-	if first.N != 1 || first.Event.Text != "set inactive" || !strings.HasPrefix(first.Spool, "sp_") {
-		t.Errorf("%+v", first)
-	}
-	if _, err := spool.Append(event.Event{}); !fault.Is(err, fault.Invalid) {
-		t.Errorf("an empty event: %v", err)
-	}
-	if err := errors.Join(spool.Close(), spool.Close()); err != nil {
-		t.Error(err)
-	}
-	if _, err := spool.Append(happened); !fault.Is(err, fault.Invalid) {
-		t.Errorf("after Close: %v", err)
-	}
-
-	// The process dies in the middle of a line and comes back.
-	f := must(os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0))
-	_, err := f.WriteString(`{"event":{"actor"`)
-	if err := errors.Join(err, f.Close()); err != nil {
-		t.Fatal(err)
-	}
-	if got, err := audit.ReadSpool(bytes.NewReader(must(os.ReadFile(path))), store, keys); err != nil || len(got) != 1 {
-		t.Errorf("after a crash: %d, %v", len(got), err)
-	}
-	spool = must(audit.OpenSpool(path, store, s))
-	second := must(spool.Append(happened))
-	third := must(spool.Append(event.Event{At: noon, Type: event.EffectFailed}))
-	if err := spool.Close(); err != nil {
-		t.Error(err)
-	}
-	if second.N != 2 || second.Spool != first.Spool || third.N != 3 {
-		t.Errorf("gone on as %s/%d after %s", second.Spool, second.N, first.Spool)
-	}
-	whole := must(os.ReadFile(path))
-	got, err := audit.ReadSpool(bytes.NewReader(whole), store, keys)
-	if err != nil || len(got) != 3 {
-		t.Fatalf("%d, %v", len(got), err)
-	}
-
-	// Merged, the entries are marked, and the record verifies.
-	entries := record(t, 2)
-	for _, sp := range got {
-		entries = append(entries, must(audit.Link(entries[len(entries)-1], sp.Merged(), store)))
-	}
-	if _, err := verifier(s, nil, nil).Verify(each(entries)); err != nil {
-		t.Error(err)
-	}
-	if f := entries[3].Event.Fields; f[audit.FieldSpooled] != first.Spool+"/2" || f[audit.FieldSpooledBy] != s.KeyID() || f["a"] != "b" {
-		t.Errorf("marks: %v", f)
-	}
-	if entries[4].Event.Fields[audit.FieldSpooled] != first.Spool+"/3" || len(got[1].Event.Fields) != 1 {
-		t.Error("an event without fields is not marked, or Merged changed its receiver")
-	}
-
-	for i := 0; i < len(whole); i += 3 {
-		b := slices.Clone(whole)
-		b[i] ^= 1
-		if part, err := audit.ReadSpool(bytes.NewReader(b), store, keys); len(part) > 2 || err == nil && len(part) == 3 {
-			t.Errorf("byte %d can be changed: %d, %v", i, len(part), err)
-		}
-	}
-	lines := bytes.SplitAfter(whole, []byte("\n"))
-	for what, b := range map[string][]byte{"left out": slices.Concat(lines[0], lines[2]), "swapped": slices.Concat(lines[1], lines[0], lines[2]), "repeated": slices.Concat(lines[0], lines[0]), "garbage": slices.Concat(lines[0], []byte("x\n"), lines[1])} {
-		if _, err := audit.ReadSpool(bytes.NewReader(b), store, keys); !fault.Is(err, fault.Corrupt) || fault.HintOf(err) == "" {
-			t.Errorf("%s: %v", what, err)
-		}
-	}
-	if _, err := audit.ReadSpool(bytes.NewReader(whole), "s_other", keys); !fault.Is(err, fault.Corrupt) {
-		t.Errorf("another store: %v", err)
-	}
-	if _, err := audit.OpenSpool(path, store, signer(t)); !fault.Is(err, fault.Corrupt) {
-		t.Errorf("another key: %v", err)
-	}
-	if _, err := audit.OpenSpool(path, "", s); !fault.Is(err, fault.Invalid) {
-		t.Errorf("no store: %v", err)
-	}
-	if err := os.Chmod(path, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := audit.OpenSpool(path, store, s); !fault.Is(err, fault.Forbidden) {
-		t.Errorf("a spool for everybody: %v", err)
-	}
-	if _, err := audit.OpenSpool(filepath.Join(path, "below"), store, s); !fault.Is(err, fault.Forbidden) {
-		t.Errorf("below a file: %v", err)
 	}
 }
 

@@ -1,8 +1,10 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 
@@ -11,6 +13,7 @@ import (
 	"github.com/keywright/keywright/internal/apikey"
 	"github.com/keywright/keywright/internal/app"
 	"github.com/keywright/keywright/internal/audit"
+	"github.com/keywright/keywright/internal/config"
 	"github.com/keywright/keywright/internal/fault"
 	"github.com/keywright/keywright/internal/intake"
 	"github.com/keywright/keywright/internal/rotation"
@@ -115,6 +118,9 @@ a running rotation and waits for no window, approval or soak. It never archives,
 // begin plans, shows, asks, stores the rotation and follows it.
 func (c *console) begin(ctx context.Context, s start, w app.Wish, question func(rotation.Plan, app.Look) string) error {
 	a, err := c.app(ctx)
+	if err != nil && w.Kind == rotation.Emergency {
+		return c.byHand(ctx, w.Key, err)
+	}
 	if err != nil {
 		return err
 	}
@@ -144,7 +150,7 @@ func (c *console) begin(ctx context.Context, s start, w app.Wish, question func(
 	if !c.json {
 		c.showPlan(a, plan, look)
 		if plan.Kind == rotation.Emergency {
-			c.contacts(a)
+			c.contacts(c.out, a.Config)
 		}
 		c.printf("\n")
 	}
@@ -171,6 +177,23 @@ func (c *console) begin(ctx context.Context, s start, w app.Wish, question func(
 		return nil
 	}
 	return c.follow(ctx, a, row.ID)
+}
+
+// byHand says what is left to people when an emergency cannot begin, since the database, the master key or the configuration cannot be used: the
+// values are nowhere else, and neither are the ids by which the provider knows them.
+func (c *console) byHand(ctx context.Context, key apikey.Name, why error) error {
+	cfg, _, err := config.Load(ctx, c.configs, config.Options{SkipSamePlace: true})
+	if err == nil {
+		if k, ok := cfg.Keys[key]; ok {
+			fmt.Fprintf(c.err, "  owner      %s\n", audit.Clean(k.Owner))
+			for _, w := range k.Waves {
+				fmt.Fprintf(c.err, "  places     %s\n", strings.Join(w.Locations, ", "))
+			}
+		}
+		c.contacts(c.err, cfg)
+	}
+	return fault.In(why, "begin emergency", fault.Hint("by hand, now: disable the key in the Console (do not delete it) and write another value to its places; then: %s",
+		cmp.Or(fault.HintOf(why), "keywright emergency "+string(key)+" again")))
 }
 
 // recover puts right what an interrupted intake left at the provider.
@@ -224,11 +247,11 @@ func (c *console) handIn(ctx context.Context, a *app.App, key apikey.Name) error
 }
 
 // contacts prints who is called when a key leaks.
-func (c *console) contacts(a *app.App) {
-	for _, p := range a.Config.Contacts {
-		c.printf("  contact    %-12s %s  %s\n", audit.Clean(p.Role), audit.Clean(p.Name), audit.Clean(p.Contact))
+func (c *console) contacts(w io.Writer, cfg *config.Config) {
+	for _, p := range cfg.Contacts {
+		fmt.Fprintf(w, "  contact    %-12s %s  %s\n", audit.Clean(p.Role), audit.Clean(p.Name), audit.Clean(p.Contact))
 	}
-	c.printf("  contact    %-12s %s\n", "provider", "the Console, or https://support.claude.com")
+	fmt.Fprintf(w, "  contact    %-12s %s\n", "provider", "the Console, or https://support.claude.com")
 }
 
 // await drives a rotation without a screen, for scripts, until it ends or wants a person, and prints how it stands.
