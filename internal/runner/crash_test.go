@@ -1,13 +1,17 @@
 package runner_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"regexp"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/keywright/keywright/internal/apikey"
 	"github.com/keywright/keywright/internal/rotation"
+	"github.com/keywright/keywright/internal/runner"
 )
 
 // repeated matches effects that a rotation makes many times alike; one of each is enough for the sweep.
@@ -135,5 +139,50 @@ func TestCrashMatrixCommits(t *testing.T) {
 				})
 			})
 		}
+	}
+}
+
+// TestCrashMatrixCancels hits every effect up to the flip, and a person cancels before the next driver comes: everything is put back, whatever
+// the dead one had in hand.
+func TestCrashMatrixCancels(t *testing.T) {
+	for _, at := range crashPoints(t, rotation.Manual) {
+		if at[1] == "flip" {
+			break
+		}
+		if passedOver() {
+			continue
+		}
+		t.Run(at[1]+"/"+at[0], func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, "a", "b")
+				row := w.begin(w.plan(rotation.Manual))
+				struck := false
+				w.fault = func(point string, e rotation.Effect) error {
+					w.mu.Lock()
+					defer w.mu.Unlock()
+					if struck || point != at[0] || e.ID != at[1] {
+						return nil
+					}
+					struck = true
+					return errCrash
+				}
+				r := w.runner()
+				for !struck {
+					next, err := r.Advance(context.Background(), row.ID)
+					if err != nil && !errors.Is(err, errCrash) {
+						t.Fatal(err)
+					}
+					if err == nil {
+						<-time.After(next.Wake.Sub(w.now()))
+					}
+				}
+				w.signal(row.ID, rotation.SignalCancel, rotation.SignalData{})
+				<-time.After(runner.Lease)
+				if row = w.finish(row.ID, nil); row.Status != rotation.Cancelled {
+					t.Errorf("ended %q: %s", row.Status, row.Note)
+				}
+				w.check(row)
+			})
+		})
 	}
 }

@@ -257,7 +257,7 @@ func (s *saga) start(ctx context.Context, move rotation.Move) (started int, held
 	err = s.Store.Update(ctx, func(tx *store.Tx) error {
 		begun, entries, held = nil, nil, false
 		for _, e := range due {
-			ok, err := s.intend(tx, e)
+			ok, err := s.intend(tx, e, begun)
 			if err != nil {
 				return err
 			}
@@ -478,14 +478,10 @@ func (s *saga) settleEffect(tx *store.Tx, res result) error {
 }
 
 // intend does what belongs to the intent of an effect: the lock on the place, the version that the place is meant to hold, the audit entry.
-// ok is false when another rotation is writing to the same place.
-func (s *saga) intend(tx *store.Tx, e rotation.Effect) (ok bool, err error) {
+// ok is false when somebody else is writing to the same place. begun are the effects that are about to be made with this one.
+func (s *saga) intend(tx *store.Tx, e rotation.Effect, begun []rotation.Effect) (ok bool, err error) {
 	if writes(e.Verb) {
-		name, err := s.lockOf(e)
-		if err != nil {
-			return false, err
-		}
-		if ok, err := tx.TakeLock(name, s.holder(e)); err != nil || !ok {
+		if ok, err := s.takePlace(tx, e, begun); err != nil || !ok {
 			return false, err
 		}
 		if d, ok, err := s.desire(tx, e); err != nil {
@@ -500,6 +496,37 @@ func (s *saga) intend(tx *store.Tx, e rotation.Effect) (ok bool, err error) {
 		return true, tx.Record(s.event(event.EffectIntended, e))
 	}
 	return true, nil
+}
+
+// takePlace takes the lock on the place of an effect. A lock of this very rotation whose effect nobody here is making was left by a driver that is
+// dead or overtaken, and is taken over: the way back does not make that effect again, so nobody else would free it.
+func (s *saga) takePlace(tx *store.Tx, e rotation.Effect, begun []rotation.Effect) (ok bool, err error) {
+	name, err := s.lockOf(e)
+	if err != nil {
+		return false, err
+	}
+	if ok, err := tx.TakeLock(name, s.holder(e)); err != nil || ok {
+		return ok, err
+	}
+	locks, err := tx.Locks()
+	if err != nil {
+		return false, err
+	}
+	for _, l := range locks {
+		effect, mine := strings.CutPrefix(l.Holder, s.row.ID+"#")
+		if l.Name != name || !mine {
+			continue
+		}
+		_, flies := s.flying[effect]
+		if flies || slices.ContainsFunc(begun, func(e rotation.Effect) bool { return e.ID == effect }) {
+			return false, nil
+		}
+		if err := tx.ReleaseLocks(l.Holder); err != nil {
+			return false, err
+		}
+		return tx.TakeLock(name, s.holder(e))
+	}
+	return false, nil
 }
 
 func (s *saga) lockOf(e rotation.Effect) (string, error) {
