@@ -95,6 +95,9 @@ func (s *saga) put(ctx context.Context, p rotation.Place, l *location.Location, 
 			r = location.Receipt{Revision: h.Revision, At: h.ChangedAt, Facts: map[string]string{"already": "changed after the intent"}}
 			return nil
 		}
+		if err := s.ours(ctx); err != nil { // looking may have taken long
+			return err
+		}
 		r, h, err = l.Put(ctx, v, expect)
 		return err
 	})
@@ -107,6 +110,9 @@ func (s *saga) stage(ctx context.Context, p rotation.Place, l *location.Location
 		return r, h, err
 	}
 	err = s.withValue(ctx, s.versionID(rotation.New), func(v secret.Value) error {
+		if err := s.ours(ctx); err != nil {
+			return err
+		}
 		r, h, err = l.Stage(ctx, v, expect)
 		return err
 	})

@@ -13,6 +13,7 @@ import (
 
 	"github.com/keywright/keywright/internal/apikey"
 	"github.com/keywright/keywright/internal/fault"
+	"github.com/keywright/keywright/internal/location"
 	"github.com/keywright/keywright/internal/location/memory"
 	"github.com/keywright/keywright/internal/rotation"
 	"github.com/keywright/keywright/internal/runner"
@@ -99,7 +100,7 @@ func TestOneWriterPerAddress(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		w.add(backup, apikey.Spare)
 		first := w.plan(rotation.Manual)
-		first.Pairs, first.Backup = nil, ""
+		first.Pairs, first.Backup, first.Soak = nil, "", 10*time.Minute
 		second := first
 		second.ID, second.Key = "r-2", backup
 		second.Old = w.inState(backup, apikey.Current)[0].ID
@@ -260,4 +261,114 @@ func TestAnswerWhileItIsTold(t *testing.T) {
 		w.reader, w.wait = nil, nil
 		w.check(w.finish(row.ID, nil))
 	}, "a", "b")
+}
+
+// TestOneWriterPerAddressInOneWave: two places of one rotation that are one and the same are written one after the other, too.
+func TestOneWriterPerAddressInOneWave(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		plan := w.plan(rotation.Manual)
+		for i := range plan.Places {
+			plan.Places[i].Address, plan.Places[i].Can.Stage = "memory:one", false
+			w.places.Place(plan.Places[i].Name).Delay(memory.Put, 7*time.Second)
+		}
+		plan.Waves = []rotation.Wave{{Name: "production", Production: true, Batches: [][]string{{"a", "b", "c"}}}}
+		var writing, wrote atomic.Int32
+		w.fault = func(point string, e rotation.Effect) error {
+			switch {
+			case e.Verb != rotation.Put:
+			case point == "before" && writing.Add(1) > 1:
+				t.Errorf("two writers at %s", e.ID)
+			case point == "made":
+				writing.Add(-1)
+				wrote.Add(1)
+			}
+			return nil
+		}
+		row := w.finish(w.begin(plan).ID, nil)
+		if row.Status != rotation.Done || wrote.Load() != 3 {
+			t.Errorf("ended %q after %d writes: %s", row.Status, wrote.Load(), row.Note)
+		}
+		w.check(row)
+	}, "a", "b", "c")
+}
+
+// sleepy is a place whose answer to a look comes after something happened.
+type sleepy struct {
+	*memory.Driver
+	after func()
+}
+
+func (d sleepy) Inspect(ctx context.Context) (location.Holding, error) {
+	h, err := d.Driver.Inspect(ctx)
+	d.after()
+	return h, err
+}
+
+// TestSleptThroughItsLease: a driver whose host slept finds another one in charge. It acts on nothing any more, wherever in an effect it woke up.
+func TestSleptThroughItsLease(t *testing.T) {
+	for _, effect := range []string{"staging/staging/a/put", "deploy/production/b/stage", "retire/round-1/deactivate", "archive/archive"} {
+		for _, looking := range []bool{false, true} {
+			if looking && !strings.HasPrefix(effect, "staging/") && !strings.HasPrefix(effect, "deploy/") {
+				continue
+			}
+			t.Run(effect+map[bool]string{true: "/while it looks"}[looking], func(t *testing.T) {
+				bubble(t, func(t *testing.T, w *world) {
+					row := w.begin(w.plan(rotation.Manual))
+					var armed, slept atomic.Bool
+					sleep := func() {
+						if slept.Swap(true) {
+							return
+						}
+						jump(time.Hour)(w)
+						if _, err := w.store.ClaimID(context.Background(), row.ID, "other", runner.Lease); err != nil {
+							t.Error(err)
+						}
+					}
+					w.open1 = func(name string) location.Driver {
+						return sleepy{w.places.Driver(name), func() {
+							if armed.Load() {
+								sleep()
+							}
+						}}
+					}
+					acts := 0
+					w.issuer.trouble = func(op string) error {
+						if slept.Load() && strings.HasPrefix(op, "set ") {
+							acts++
+						}
+						return nil
+					}
+					w.at("before", effect, func() {
+						if armed.Store(looking); !looking {
+							sleep()
+						}
+					})
+					writes := func() (n int) {
+						for _, p := range w.places.Names() {
+							n += w.calls(p, memory.Put) + w.calls(p, memory.Stage) + w.calls(p, memory.Promote)
+						}
+						return n
+					}
+					r, before := w.runner(), 0
+					for !slept.Load() {
+						before = writes()
+						next, err := r.Advance(context.Background(), row.ID)
+						if slept.Load() {
+							if !fault.Is(err, fault.Conflict) {
+								t.Errorf("it ended with %v", err)
+							}
+							break
+						}
+						if err != nil {
+							t.Fatal(err)
+						}
+						time.Sleep(next.Wake.Sub(w.now()))
+					}
+					if n := writes() - before; n > 0 && !strings.HasPrefix(effect, "deploy/") || acts > 0 || w.calls("b", memory.Stage) > 0 && effect == "deploy/production/b/stage" {
+						t.Errorf("%d writes to places and %d to the provider", n, acts)
+					}
+				}, "a", "b")
+			})
+		}
+	}
 }

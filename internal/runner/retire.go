@@ -198,6 +198,9 @@ func (s *saga) setStatus(ctx context.Context, r rotation.Role, to provider.Statu
 	if v.State == apikey.Archived {
 		return fault.Newf(fault.Conflict, "set key status: %s is archived", v.Fingerprint())
 	}
+	if err := s.ours(ctx); err != nil {
+		return err
+	}
 	_, err = setter.SetStatus(ctx, v.ProviderID, to)
 	if to != provider.Active && (fault.Is(err, fault.Conflict) || fault.Is(err, fault.NotFound)) {
 		// A person may have archived or deleted it: what counts is that the value is refused.

@@ -119,6 +119,7 @@ type saga struct {
 	journal atomic.Pointer[[]rotation.Entry]
 	log     *slog.Logger
 	signals atomic.Int64
+	renewed atomic.Pointer[time.Time] // when the lease was last seen to be ours
 	wake    chan struct{}
 	results chan result
 	flying  map[string]bool // effects under way, by ID; the value is true on the way back
@@ -139,6 +140,7 @@ func (r *Runner) advance(ctx context.Context, row rotation.Row) (Next, error) {
 		flying: make(map[string]bool), slots: make(chan struct{}, max(1, row.Plan.Parallel)),
 	}
 	s.signals.Store(row.Signals)
+	s.renew(s.Now())
 	ctx, cancel := context.WithCancelCause(ctx)
 	watching := make(chan struct{})
 	go func() {
@@ -160,13 +162,13 @@ func (r *Runner) advance(ctx context.Context, row rotation.Row) (Next, error) {
 func (s *saga) watch(ctx context.Context, cancel context.CancelCauseFunc) {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
-	renewed := s.Now()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
+		now := s.Now()
 		fence, signals, status, err := s.Store.Fence(ctx, s.row.ID)
 		if err != nil {
 			continue // the guarded writes decide
@@ -178,14 +180,34 @@ func (s *saga) watch(ctx context.Context, cancel context.CancelCauseFunc) {
 		if signals != s.signals.Swap(signals) {
 			s.nudge()
 		}
-		if s.Now().Sub(renewed).Abs() > Lease/3 {
-			if err := s.Store.Renew(ctx, s.row.ID, s.row.Fence, Lease); fault.Is(err, fault.Conflict) {
+		if now.Sub(*s.renewed.Load()).Abs() > Lease/3 {
+			switch err := s.Store.Renew(ctx, s.row.ID, s.row.Fence, Lease); {
+			case fault.Is(err, fault.Conflict):
 				cancel(errOvertaken)
 				return
+			case err == nil:
+				s.renew(now)
 			}
-			renewed = s.Now()
 		}
 	}
+}
+
+func (s *saga) renew(at time.Time) { s.renewed.Store(&at) }
+
+// ours asks for the fence when the lease may have run out: the process was stopped, its host slept, or the store was out of reach. It is asked
+// before every act on the world, since another driver may have gone on from here, and even back.
+func (s *saga) ours(ctx context.Context) error {
+	if s.Now().Sub(*s.renewed.Load()).Abs() < Lease {
+		return nil
+	}
+	fence, _, status, err := s.Store.Fence(ctx, s.row.ID)
+	if err == nil && (fence != s.row.Fence || status.Ended()) {
+		err = fault.Wrap(fault.Conflict, errOvertaken, "act in rotation "+s.row.ID)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", errStopped, err)
+	}
+	return nil
 }
 
 func (s *saga) nudge() {
@@ -302,6 +324,10 @@ func (s *saga) fly(ctx context.Context, e rotation.Effect) {
 		return
 	}
 	if err := s.point("before", e); err != nil {
+		res.err = err
+		return
+	}
+	if err := s.ours(ctx); err != nil {
 		res.err = err
 		return
 	}
