@@ -45,6 +45,8 @@ type Options struct {
 	Version string
 	// AcceptProviderChange allows another provider URL than the one that the store was first used with.
 	AcceptProviderChange bool
+	// BackedUp says that a PostgreSQL database was backed up, so that its schema may be brought forward.
+	BackedUp bool
 	// Fault is handed to the runner; tests of crashes use it.
 	Fault func(point string, e rotation.Effect) error
 }
@@ -146,7 +148,7 @@ func (a *App) openStore(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a.Store, err = store.Open(ctx, url, store.Options{Now: a.now, Actor: a.Actor})
+	a.Store, err = store.Open(ctx, url, store.Options{Now: a.now, Actor: a.Actor, BackedUp: a.options.BackedUp})
 	return err
 }
 

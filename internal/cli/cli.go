@@ -36,6 +36,8 @@ type console struct {
 	verbose bool
 	// accept is --accept-provider-change.
 	accept bool
+	// backedUp is --database-backed-up.
+	backedUp bool
 	// socket is --socket of the commands that can speak to the daemon.
 	socket string
 }
@@ -119,6 +121,7 @@ func (c *console) root() *cobra.Command {
 	f.BoolVar(&c.json, "json", false, "print JSON")
 	f.BoolVarP(&c.verbose, "verbose", "v", false, "log what happens to stderr")
 	f.BoolVar(&c.accept, "accept-provider-change", false, "go on although provider.url changed since the store was first used")
+	f.BoolVar(&c.backedUp, "database-backed-up", false, "bring the schema of a PostgreSQL database forward, of which there is a backup")
 	root.AddGroup(&cobra.Group{ID: "main", Title: "Rotate:"}, &cobra.Group{ID: "keys", Title: "Keys and places:"}, &cobra.Group{ID: "setup", Title: "Set up and run:"})
 	for _, add := range commands() {
 		cmd := add(c)
@@ -196,7 +199,7 @@ func (c *console) appOf(ctx context.Context, o config.Options) (*app.App, error)
 	if err != nil {
 		return nil, err
 	}
-	return app.Open(ctx, app.Options{Config: cfg, Version: Version(), Log: c.log(), AcceptProviderChange: c.accept})
+	return app.Open(ctx, app.Options{Config: cfg, Version: Version(), Log: c.log(), AcceptProviderChange: c.accept, BackedUp: c.backedUp})
 }
 
 func (c *console) log() *slog.Logger {

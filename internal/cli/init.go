@@ -40,7 +40,7 @@ know, and writes a commented keywright.yaml that works. It writes that one file,
 			if err := c.askInit(&a, yes); err != nil {
 				return err
 			}
-			text, findings, err := config.Propose(dir, a)
+			text, findings, err := config.Propose(dir, &a)
 			if err != nil {
 				return err
 			}
@@ -56,7 +56,7 @@ know, and writes a commented keywright.yaml that works. It writes that one file,
 			if err := writeNew(path, text); err != nil {
 				return err
 			}
-			c.printf("wrote %s\nnext: keywright config check, then: keywright key adopt KEY\n", path)
+			c.printf("wrote %s\nnext: keywright config check, then: keywright key adopt %s\n", path, a.Key)
 			return nil
 		},
 	}

@@ -232,13 +232,29 @@ place is read, and all must agree. Where no place can be read: --from - reads th
 				if err != nil {
 					return intake.Result{}, err
 				}
-				return a.Intake.Adopt(cmd.Context(), src, slot, o.Options)
+				res, err := a.Intake.Adopt(cmd.Context(), src, slot, o.Options)
+				if err == nil {
+					c.warnPlaces(cmd.Context(), slot)
+				}
+				return res, err
 			})
 		},
 	}
 	o.flags(cmd)
 	cmd.Flags().StringVar(&from, "from", "", "the location to read, or - for a prompt or stdin")
 	return cmd
+}
+
+// warnPlaces says of the places of a key what would stop a rotation there, such as a file that others can read.
+func (c *console) warnPlaces(ctx context.Context, slot intake.Slot) {
+	for _, l := range slot.Locations {
+		for _, err := range l.Check(ctx) {
+			fmt.Fprintf(c.err, "keywright: warning: %s: %s\n", l.Name(), audit.Clean(err.Error()))
+			if hint := fault.HintOf(err); hint != "" {
+				fmt.Fprintf(c.err, "hint: %s\n", audit.Clean(hint))
+			}
+		}
+	}
 }
 
 func (c *console) keyMatch() *cobra.Command {

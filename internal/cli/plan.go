@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -64,17 +65,18 @@ func (c *console) showPlan(a *app.App, p rotation.Plan, look app.Look) {
 	if look.Old != nil {
 		head = append(head, string(look.Old.Fingerprint()))
 		if !look.Old.Activated.IsZero() {
-			head = append(head, short(a.Now().Sub(look.Old.Activated))+" old")
+			head = append(head, age(a.Now().Sub(look.Old.Activated))+" old")
 		}
 		if !look.Due.IsZero() {
-			head = append(head, "due "+relative(look.Due, a.Now()))
+			head = append(head, dueWords(look.Due, a.Now()))
 		}
 	} else {
 		head = append(head, "no current version: keywright key adopt "+string(p.Key))
 	}
 	c.printf("%s\n\n", strings.Join(head, " · "))
+	l := layoutOf(p)
 	row := func(step, format string, args ...any) {
-		c.printf("  %-10s %s\n", step, fmt.Sprintf(format, args...))
+		c.printf("  %-*s %s\n", l.step, step, fmt.Sprintf(format, args...))
 	}
 	switch p.Kind {
 	case rotation.Emergency:
@@ -104,6 +106,21 @@ func (c *console) showPlan(a *app.App, p rotation.Plan, look app.Look) {
 	for _, gap := range gaps(p) {
 		c.printf("  ! %s\n", gap)
 	}
+}
+
+// layout holds the widths of the columns of a plan.
+type layout struct{ step, place, kind int }
+
+// layoutOf makes the columns as wide as the longest name of a wave, place and kind.
+func layoutOf(p rotation.Plan) layout {
+	l := layout{10, 16, 20}
+	for _, w := range p.Waves {
+		l.step = max(l.step, utf8.RuneCountInString(w.Name))
+	}
+	for _, place := range p.Places {
+		l.place, l.kind = max(l.place, utf8.RuneCountInString(place.Name)), max(l.kind, utf8.RuneCountInString(place.Kind))
+	}
+	return l
 }
 
 func (c *console) planOrdinary(p rotation.Plan, look app.Look, row func(step, format string, args ...any)) {
@@ -159,7 +176,7 @@ func named(name string) string {
 
 // planWaves prints every place of every wave with what is done there and on what evidence. An emergency knows no batches and no watch.
 func (c *console) planWaves(p rotation.Plan, name string) {
-	paced := p.Kind != rotation.Emergency
+	paced, l := p.Kind != rotation.Emergency, layoutOf(p)
 	for _, w := range p.Waves {
 		first := name
 		if first == "" {
@@ -172,12 +189,12 @@ func (c *console) planWaves(p rotation.Plan, name string) {
 				if paced && len(w.Batches) > 1 {
 					note = fmt.Sprintf("  (batch %d of %d)", i+1, len(w.Batches))
 				}
-				c.printf("  %-10s %-16s %-20s %s%s\n", first, place.Name, place.Kind, placeWords(p, place), note)
+				c.printf("  %-*s %-*s %-*s %s%s\n", l.step, first, l.place, place.Name, l.kind, place.Kind, placeWords(p, place), note)
 				first = ""
 			}
 		}
 		if paced && w.Watch > 0 {
-			c.printf("  %-10s watch %s, probe again\n", "", short(w.Watch))
+			c.printf("  %-*s watch %s, probe again\n", l.step, "", short(w.Watch))
 		}
 	}
 }

@@ -182,6 +182,23 @@ func short(d time.Duration) string {
 	}
 }
 
+// age gives a duration as people count it: whole days that have passed, as status does, or less than two of them in the largest unit.
+func age(d time.Duration) string {
+	const day = 24 * time.Hour
+	if d < 2*day {
+		return short(d)
+	}
+	return fmt.Sprintf("%d days", d/day)
+}
+
+// dueWords says when something is due, or since when.
+func dueWords(due, now time.Time) string {
+	if d := now.Sub(due); d > 0 {
+		return "due " + age(d) + " ago"
+	}
+	return "due in " + age(due.Sub(now))
+}
+
 // relative gives a time as people say it, beside the absolute one where both are wanted.
 func relative(t, now time.Time) string {
 	switch d := t.Sub(now); {

@@ -154,9 +154,11 @@ func writeStatus(out io.Writer, s monitor.Status) error {
 			age = fmt.Sprintf("%d d", k.AgeDays)
 		}
 		if !k.Due.IsZero() {
-			due = fmt.Sprintf("in %d d", k.DueDays)
-			if k.DueDays < 0 {
-				due = fmt.Sprintf("%d d over", -k.DueDays)
+			const day = 24 * time.Hour
+			if over := s.At.Sub(k.Due); over > 0 {
+				due = fmt.Sprintf("%d d over", over/day)
+			} else {
+				due = fmt.Sprintf("in %d d", -over/day)
 			}
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", k.Name, k.Class, now, age, due, placesWords(k.Places), k.Spares, rotationWords(k, s.At), lastWords(k))

@@ -155,6 +155,9 @@ func (l *loader) add(ctx context.Context, path string, from *includeFrom) error 
 	}
 	refuse := func(err error) error {
 		if from == nil {
+			if fault.Is(err, fault.NotFound) && fault.HintOf(err) == "" {
+				return fault.In(err, "read configuration", fault.Hint("name another with --config; keywright init makes one"))
+			}
 			return fault.In(err, "read configuration")
 		}
 		l.bad(from.node, fault.HintOf(err), "include: %s", err.Error())

@@ -52,8 +52,8 @@ const (
 
 // Propose looks at a directory and gives the text of a configuration for it, which Load accepts, and what it saw. It writes nothing, runs
 // nothing, makes no connection, and reads files only for names: no value enters the text. Below dir it looks at dir itself, .github/workflows
-// and k8s, deploy, manifests and kubernetes. Errors are Invalid (an answer cannot be used) and Forbidden (dir cannot be read).
-func Propose(dir string, a Answers) ([]byte, []Finding, error) {
+// and k8s, deploy, manifests and kubernetes. What it guessed stands in the answers afterwards. Errors are Invalid (an answer cannot be used) and Forbidden (dir cannot be read).
+func Propose(dir string, a *Answers) ([]byte, []Finding, error) {
 	abs, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, nil, fault.Wrap(fault.Invalid, err, "look at directory")
@@ -91,7 +91,7 @@ func Propose(dir string, a Answers) ([]byte, []Finding, error) {
 	if err := s.run(a.EnvFiles); err != nil {
 		return nil, nil, err
 	}
-	text := s.write(a)
+	text := s.write(*a)
 	if _, _, err := LoadBytes(FileName, abs, text, Options{}); err != nil {
 		return nil, nil, fault.Wrap(fault.Invalid, err, "propose configuration", fault.Hint("one of the answers cannot be used"))
 	}
@@ -138,7 +138,10 @@ func (s *survey) run(more []string) error {
 			rel = p
 		}
 		if !slices.ContainsFunc(s.places, func(q proposed) bool { return q.path == rel }) {
-			s.place(rel, "named by you")
+			f := Finding{What: rel + " was named by you", Location: s.place(rel, "named by you"), Hint: s.exposed(rel)}
+			if f.Hint != "" {
+				s.findings = append(s.findings, f)
+			}
 		}
 	}
 	s.below(".github/workflows", "the secret of the repository is write-only; a location of kind exec can set it by a program of yours, or kind manual by a person")
@@ -209,12 +212,20 @@ func (s *survey) envFile(name string) {
 		s.found("give it a key of its own: a value in two environments is refused", "%s sets %s, and looks like %s", name, s.variable, environmentOf(name))
 	default:
 		location := s.place(name, "sets "+s.variable)
-		f := Finding{What: name + " sets " + s.variable, Location: location}
-		if info, err := os.Lstat(filepath.Join(s.dir, name)); err == nil && info.Mode().Perm()&0o077 != 0 {
-			f.Hint = "others can read it: chmod 600 " + name
-		}
-		s.findings = append(s.findings, f)
+		s.findings = append(s.findings, Finding{What: name + " sets " + s.variable, Location: location, Hint: s.exposed(name)})
 	}
+}
+
+// exposed says what to do about a file that others can read or change; it is empty when they cannot.
+func (s *survey) exposed(name string) string {
+	path := name
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(s.dir, name)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm()&0o077 == 0 {
+		return ""
+	}
+	return "others can read it: chmod 600 " + name
 }
 
 // environmentOf guesses from a file's name where it is used.

@@ -50,9 +50,13 @@ func TestPropose(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := tree(t, dir)
-	text, findings, err := Propose(dir, Answers{})
+	var answers Answers
+	text, findings, err := Propose(dir, &answers)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if !strings.Contains(string(text), "\n  "+string(answers.Key)+":\n") || answers.Key == "" {
+		t.Errorf("the answers name the key %q", answers.Key)
 	}
 	if !slices.Equal(before, tree(t, dir)) {
 		t.Error("it wrote something")
@@ -84,7 +88,7 @@ func TestPropose(t *testing.T) {
 func TestProposeByAnswers(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("HOME", t.TempDir())
-	text, _, err := Propose(dir, Answers{Organization: "zen", Key: "prod-primary", Class: "production-primary", Owner: "a: b # c", Workspace: "wrkspc_01EXAMPLE", AdminKey: "cmd:pass show 'admin key'", ProviderURL: "http://127.0.0.1:8080", EnvFiles: []string{"/etc/zen/app.env", filepath.Join(dir, "app.env")}})
+	text, _, err := Propose(dir, &Answers{Organization: "zen", Key: "prod-primary", Class: "production-primary", Owner: "a: b # c", Workspace: "wrkspc_01EXAMPLE", AdminKey: "cmd:pass show 'admin key'", ProviderURL: "http://127.0.0.1:8080", EnvFiles: []string{"/etc/zen/app.env", filepath.Join(dir, "app.env")}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,12 +100,12 @@ func TestProposeByAnswers(t *testing.T) {
 	if k.Owner != "a: b # c" || k.Workspace != "wrkspc_01EXAMPLE" || c.Provider.AdminKey != "cmd:pass show 'admin key'" || c.Provider.URL != "http://127.0.0.1:8080" || len(c.Locations) != 2 || c.State.Dir != "/state/zen" {
 		t.Errorf("%s", text)
 	}
-	if text, _, err := Propose(t.TempDir(), Answers{}); err != nil || !strings.Contains(string(text), "# locations:") {
+	if text, _, err := Propose(t.TempDir(), &Answers{}); err != nil || !strings.Contains(string(text), "# locations:") {
 		t.Errorf("an empty directory: %v\n%s", err, text)
 	}
 	v := secrettest.Fake(t).RevealString()
 	for _, a := range []Answers{{Key: "No Name"}, {Class: "none"}, {Organization: "No Name"}, {Variable: "a b"}, {AdminKey: "hunter2"}, {Owner: v}, {Owner: "x\nkeys: {}"}} {
-		_, _, err := Propose(t.TempDir(), a)
+		_, _, err := Propose(t.TempDir(), &a)
 		if a.Owner == "x\nkeys: {}" {
 			if err != nil {
 				t.Errorf("a text of two lines: %v", err)
@@ -112,7 +116,7 @@ func TestProposeByAnswers(t *testing.T) {
 			t.Errorf("%+v: %v", a, err)
 		}
 	}
-	if _, _, err := Propose(filepath.Join(dir, "none"), Answers{}); !fault.Is(err, fault.Forbidden) {
+	if _, _, err := Propose(filepath.Join(dir, "none"), &Answers{}); !fault.Is(err, fault.Forbidden) {
 		t.Error(err)
 	}
 }

@@ -244,7 +244,7 @@ func (f facts) revoked() Box {
 	if flip.State != "done" || refused.At.Sub(flip.At) < plan.Soak {
 		return open("journal", "the provider refuses the old value, and the wait of %s was not kept", plan.Soak)
 	}
-	return done("provider", refused.At, "the provider refuses the old value, %s after the change (wait: %s)", refused.At.Sub(flip.At).Round(time.Minute), plan.Soak)
+	return done("provider", refused.At, "the provider refuses the old value, %s after the change (wait: %s)", passed(refused.At.Sub(flip.At)), plan.Soak)
 }
 
 func (f facts) removed() Box {
@@ -303,6 +303,14 @@ func orWord(s, word string) string {
 		return word
 	}
 	return s
+}
+
+// passed gives a duration to the minute, and below an hour to the second.
+func passed(d time.Duration) time.Duration {
+	if d < time.Hour {
+		return d.Round(time.Second)
+	}
+	return d.Round(time.Minute)
 }
 
 func (f facts) scheduled() Box {

@@ -198,3 +198,13 @@ func TestPreflightNamesWhatFailed(t *testing.T) {
 		t.Errorf("%+v", b)
 	}
 }
+
+func TestWhatPassedIsSaidAsFinelyAsItMatters(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		3400 * time.Millisecond: "3s", 90 * time.Second: "1m30s", 24*time.Hour + 20*time.Second: "24h0m0s", 25*time.Hour + 40*time.Second: "25h1m0s",
+	} {
+		if got := passed(d).String(); got != want {
+			t.Errorf("%v: %s, want %s", d, got, want)
+		}
+	}
+}

@@ -63,7 +63,7 @@ func (s *Store) migrate(ctx context.Context, files fs.FS) error {
 		}
 	case have > 0 && !s.options.BackedUp:
 		return fault.New(fault.Conflict, fmt.Sprintf("migrate schema: the database has version %d and is to get %d, and there is no way back", have, want),
-			fault.Hint("back up the database with pg_dump, then start again and say so"))
+			fault.Hint("back up the database with pg_dump, then add --database-backed-up once"))
 	}
 	options := []goose.ProviderOption{goose.WithTableName(schemaTable), goose.WithDisableGlobalRegistry(true), goose.WithLogger(goose.NopLogger())}
 	kind := goose.DialectSQLite3
