@@ -2,6 +2,7 @@ package scan
 
 import (
 	"archive/tar"
+	"bytes"
 	"compress/bzip2"
 	"encoding/binary"
 	"errors"
@@ -40,7 +41,34 @@ func (f *finder) open(kind container, r io.Reader, fr *frame) {
 			inner.doc = &document{inner: fr.doc.inner}
 		}
 		f.stream(&meter{f: f, in: in, out: out}, &inner)
+		if kind == gzipFile {
+			rest := *fr
+			rest.doc = &document{inner: fr.doc.inner, fresh: true, fixed: true, offset: fr.doc.offset, line: fr.doc.line, allowed: fr.doc.allowed}
+			f.windows(in, &rest)
+		}
 	}
+}
+
+// gzipParts reads gzip data of one or more parts, and nothing of what stands behind the last.
+type gzipParts struct {
+	in *counter
+	z  *gzip.Reader
+}
+
+// Read gives decompressed bytes.
+func (g *gzipParts) Read(p []byte) (int, error) {
+	n, err := g.z.Read(p)
+	if !errors.Is(err, io.EOF) {
+		return n, err
+	}
+	if head, _ := g.in.r.Peek(3); containerOf(append(bytes.Clone(head), 0, 0, 0)) != gzipFile {
+		return n, io.EOF
+	}
+	if err := g.z.Reset(g.in); err != nil {
+		return n, err
+	}
+	g.z.Multistream(false)
+	return n, nil
 }
 
 func (k container) String() string {
@@ -52,7 +80,11 @@ func decompressor(kind container, in *counter) (io.Reader, func(), error) {
 	switch kind {
 	case gzipFile:
 		z, err := gzip.NewReader(in)
-		return z, nothing, err
+		if err != nil {
+			return nil, nothing, err
+		}
+		z.Multistream(false)
+		return &gzipParts{in: in, z: z}, nothing, nil
 	case bzip2File:
 		return bzip2.NewReader(in), nothing, nil
 	case xzFile:
@@ -209,6 +241,11 @@ func (f *finder) zipMember(in *counter, fr *frame) bool {
 		if streamed {
 			return f.resync(in)
 		}
+	case streamed && method == 0:
+		data := &untilDescriptor{in: in}
+		f.stream(data, m)
+		_, err := io.Copy(io.Discard, data)
+		return err == nil && skipDescriptor(in)
 	case streamed && method != 8:
 		f.gap(m, 0, ReasonLength)
 		return f.resync(in)
@@ -269,6 +306,43 @@ func (f *finder) zipData(method uint16, in *counter, m *frame) {
 	}
 	defer done()
 	f.stream(&meter{f: f, in: in, out: out}, m)
+}
+
+// untilDescriptor reads stored data of unknown length up to the record that gives this very length.
+type untilDescriptor struct {
+	in   *counter
+	gave uint32
+}
+
+// Read gives the data, and io.EOF before the record.
+func (u *untilDescriptor) Read(p []byte) (int, error) {
+	const record = 16
+	head, err := u.in.r.Peek(min(len(p)+record, 32<<10))
+	if len(head) < record {
+		if err == nil || errors.Is(err, io.EOF) {
+			err = io.ErrUnexpectedEOF
+		}
+		return 0, err
+	}
+	give := len(head) - record + 1
+	for at := 0; at < give; {
+		i := bytes.Index(head[at:give+3], []byte("PK\x07\x08"))
+		if i < 0 {
+			break
+		}
+		at += i
+		if binary.LittleEndian.Uint32(head[at+8:]) == u.gave+uint32(at) { //nolint:gosec // lengths are compared modulo 2^32, as they are stored
+			give = at
+			break
+		}
+		at++
+	}
+	if give == 0 {
+		return 0, io.EOF
+	}
+	n, err := u.in.Read(p[:min(give, len(p))])
+	u.gave += uint32(n) //nolint:gosec // as above
+	return n, err
 }
 
 // zip64Size finds the compressed size in the extra fields of a member.

@@ -63,6 +63,7 @@ func flattenText(b []byte, at int, j joints) (v view, hit int) {
 	const before, behind = 256, 2 << 10
 	hit = -1
 	i, end := max(0, at-before), min(len(b), at+behind)
+	v.text, v.pos = make([]byte, 0, end-i), make([]int32, 0, end-i)
 	for i < end {
 		if i == at {
 			hit = len(v.text)

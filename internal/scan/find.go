@@ -181,8 +181,13 @@ func (r *recent) covers(nd *needle, at int) bool {
 	if r.form != nd.form || at >= r.until && !r.view.whole {
 		return false
 	}
-	i, ok := slices.BinarySearch(r.view.pos, int32(at)) //nolint:gosec // as in put
-	return ok && (nd.form != formBase64 || i%3 == nd.phase)
+	pos := r.view.pos
+	i, ok := slices.BinarySearch(pos, int32(at)) //nolint:gosec // as in put
+	if nd.form != formBase64 {
+		return ok
+	}
+	// The fourth character of a group starts no byte.
+	return ok && i%3 == nd.phase || !ok && nd.phase == 3 && i%3 == 0 && i > 0 && i < len(pos)
 }
 
 func chain(form, next string) string {
@@ -196,8 +201,9 @@ func chain(form, next string) string {
 func (f *finder) plain(fr *frame, at, family int) {
 	fam := &f.s.o.Families[family]
 	var weak []candidate
-	exact := false
+	exact, tried := false, false
 	fam.candidates(fr.text, at, func(c candidate) {
+		tried = true
 		if c.end == len(fr.text) && fr.cut {
 			return
 		}
@@ -208,7 +214,13 @@ func (f *finder) plain(fr *frame, at, family int) {
 			weak = append(weak, c)
 		}
 	})
-	if exact || f.split(fr, at, fam) {
+	// The first anchor of a split key is followed by an interruption; another one of its anchors may stand behind it.
+	end := at
+	for end < len(fr.text) && end < at+longestBody && (URLSafe.Has(fr.text[end]) || Base64.Has(fr.text[end]) && fr.text[end] != '=') {
+		end++
+	}
+	interrupted := !tried && at > 0 || joint(fr.text[end:], literals|breaks|marks) > 0
+	if exact || interrupted && f.split(fr, at, fam) {
 		return
 	}
 	for _, c := range weak {
@@ -226,8 +238,11 @@ func (f *finder) split(fr *frame, at int, fam *Family) bool {
 		child := &frame{text: v.text, pos: v.pos, parent: fr, doc: fr.doc, form: chain(fr.form, "split"), depth: fr.depth, cut: !v.whole}
 		found := false
 		fam.candidates(v.text, hit, func(c candidate) {
+			if c.grade != Exact || c.end == len(v.text) && child.cut {
+				return
+			}
 			usual := c.fixed || bytes.HasSuffix(v.text[c.start:c.end], []byte("AA")) && c.end-c.start-c.prefix == 95
-			if c.grade != Exact || c.end == len(v.text) && child.cut || !usual && (j != literals || !mixed(v.text[c.start+c.prefix:c.end])) {
+			if !usual && (j != literals || !mixed(v.text[c.start+c.prefix:c.end])) {
 				return
 			}
 			found = true

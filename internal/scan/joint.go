@@ -77,7 +77,7 @@ func breakJoint(b []byte) int {
 		return escapedBreak(b)
 	}
 	i = indent(b, i+n)
-	for _, sign := range []string{"// ", "# ", "> ", "* ", "| ", "+", "-- ", ";; "} {
+	for _, sign := range []string{"// ", "# ", "> ", "* ", "| ", "-- ", ";; "} {
 		if len(b) >= i+len(sign) && string(b[i:i+len(sign)]) == sign {
 			return indent(b, i+len(sign))
 		}

@@ -39,8 +39,8 @@ func (f *Family) candidates(b []byte, hit int, give func(candidate)) {
 	for s := hit - 3; s >= low; s-- {
 		for i := range f.Shapes {
 			k := &f.Shapes[i]
-			if k.Anchors != nil && k.Inside != "" && bytes.HasPrefix(b[s:], []byte(k.Prefix)) && k.body(b[s+len(k.Prefix):]) > hit-s-len(k.Prefix) {
-				found(k.grade(b, s))
+			if k.Anchors != nil && k.Inside != "" && bytes.HasPrefix(b[s:], []byte(k.Prefix)) && f.run(b[s+len(k.Prefix):], k.Alphabet) > hit-s-len(k.Prefix) {
+				found(f.grade(k, b, s))
 				return
 			}
 		}
@@ -52,23 +52,25 @@ func (f *Family) from(b []byte, s, hit int, found func(candidate)) bool {
 	for i := range f.Shapes {
 		k := &f.Shapes[i]
 		if s+len(k.Prefix) > hit && bytes.HasPrefix(b[s:], []byte(k.Prefix)) && (k.Anchors == nil || k.Anchors[0] == k.Prefix) {
-			found(k.grade(b, s))
+			found(f.grade(k, b, s))
 			return true
 		}
 	}
 	if f.Prefix == "" || s+len(f.Prefix) <= hit || !bytes.HasPrefix(b[s:], []byte(f.Prefix)) {
 		return false
 	}
-	if c, ok := f.unfamiliar(b, s); ok {
-		found(c)
+	c, ok := f.unfamiliar(b, s)
+	if !ok {
+		c.grade = 0
 	}
+	found(c)
 	return true
 }
 
 // unfamiliar judges a key with the family's prefix and a kind that no shape names.
 func (f *Family) unfamiliar(b []byte, s int) (candidate, bool) {
 	at := s + len(f.Prefix)
-	n := run(b[at:], URLSafe)
+	n := f.run(b[at:], URLSafe)
 	name := 0
 	for name < n && (b[at+name] >= 'a' && b[at+name] <= 'z' || b[at+name] >= '0' && b[at+name] <= '9') {
 		name++
@@ -94,13 +96,21 @@ func (f *Family) unfamiliar(b []byte, s int) (candidate, bool) {
 	return c, true
 }
 
-// body is the length of the run of the shape's alphabet at the start of b.
-func (k *KindShape) body(b []byte) int { return run(b, k.Alphabet) }
+// run is the length of the run of an alphabet at the start of b, up to one more than the longest value and up to the next key of the family.
+func (f *Family) run(b []byte, a Alphabet) int {
+	n := run(b, a)
+	if f.Prefix != "" {
+		if i := bytes.Index(b[:min(len(b), n+len(f.Prefix))], []byte(f.Prefix)); i >= 0 {
+			n = min(n, i)
+		}
+	}
+	return n
+}
 
-// grade judges the key of this kind whose prefix starts at s. A zero grade means that there is only a prefix.
-func (k *KindShape) grade(b []byte, s int) candidate {
+// grade judges the key of kind k whose prefix starts at s. A zero grade means that there is only a prefix.
+func (f *Family) grade(k *KindShape, b []byte, s int) candidate {
 	at := s + len(k.Prefix)
-	n := k.body(b[at:])
+	n := f.run(b[at:], k.Alphabet)
 	c := candidate{start: s, prefix: len(k.Prefix), kind: k.Kind}
 	body := b[at : at+n]
 	if k.Alphabet == Base64 {
