@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"strconv"
+	"unicode/utf8"
 )
 
 // look reads what the gateway needs from a message request, in one pass and without keeping it: the fields that decide on top, and whether
@@ -105,6 +106,10 @@ func (l *look) keep(p []byte) {
 }
 
 func (l *look) endString() {
+	if len(l.str) < maxString && !utf8.Valid(l.str) {
+		l.err = "it is no UTF-8"
+		return
+	}
 	if !l.isKey {
 		if l.depth == 1 && l.key == "model" {
 			l.model = unquote(l.str)

@@ -82,7 +82,7 @@ func crooked(path string) bool {
 
 // find gives the route of a request, and the path to send. Without a route, known says that another method has one.
 func (g *Gateway) find(method, path string) (r *route, known bool) {
-	if r := g.routes[method+" "+path]; r != nil {
+	if r := g.routes[method+" "+path]; r != nil && !r.item {
 		return r, true
 	}
 	if i := strings.LastIndexByte(path, '/'); i > 0 {
@@ -91,7 +91,7 @@ func (g *Gateway) find(method, path string) (r *route, known bool) {
 		}
 	}
 	for _, m := range []string{http.MethodGet, http.MethodPost} {
-		if g.routes[m+" "+path] != nil {
+		if r := g.routes[m+" "+path]; r != nil && !r.item {
 			return nil, true
 		}
 	}

@@ -1,0 +1,494 @@
+package gateway
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/keywright/keywright/internal/secret/secrettest"
+	"github.com/keywright/keywright/internal/simulator"
+)
+
+// raw sends bytes as they are and gives the statuses of the answers that come back until the connection ends.
+func (w *world) raw(text string) []int {
+	w.t.Helper()
+	c, err := net.Dial("tcp", strings.TrimPrefix(w.url, "http://"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	if _, err := io.WriteString(c, text); err != nil {
+		w.t.Fatal(err)
+	}
+	if !strings.Contains(text, "Connection: close") {
+		_ = c.(*net.TCPConn).CloseWrite() // a body that is announced will not come
+	}
+	var statuses []int
+	r := bufio.NewReader(c)
+	for {
+		res, err := http.ReadResponse(r, nil)
+		if err != nil {
+			return statuses
+		}
+		_, _ = io.Copy(io.Discard, res.Body)
+		statuses = append(statuses, res.StatusCode)
+	}
+}
+
+// hostile is a gateway whose upstream counts what reaches it.
+func hostile(t *testing.T, change func(o *Options)) (*world, *atomic.Int64) {
+	t.Helper()
+	var reached atomic.Int64
+	w := upstream(t, func(rw http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/v1/models" && r.Header.Get("User-Agent") == "keywright-gateway" {
+			return
+		}
+		_, _ = io.Copy(io.Discard, r.Body)
+		reached.Add(1)
+		for _, bad := range []string{"organizations", "compliance", "oauth"} {
+			if strings.Contains(r.RequestURI, bad) {
+				t.Errorf("%s reached the provider", r.RequestURI)
+			}
+		}
+	}, change)
+	k, _ := w.key("primary", simulator.CreateKey{})
+	w.swap(Set{Keys: []Key{k}})
+	w.probed2()
+	return w, &reached
+}
+
+// probed2 waits for the first probe of an upstream that tells no domain.
+func (w *world) probed2() {
+	w.until("a probe", func() bool { return w.g.metrics.probes.Load() > 0 })
+}
+
+func (w *world) host() string { return strings.TrimPrefix(w.url, "http://") }
+
+func TestHostilePaths(t *testing.T) {
+	w, reached := hostile(t, nil)
+	for _, path := range []string{
+		"/v1/organizations", "/v1/organizations/api_keys", "/v1/compliance/activities", "/v1/oauth/token", "/v1/models/../organizations/me",
+		"/v1/models/..%2forganizations", "/v1/%6frganizations", "/v1//organizations", "//v1/organizations", "/v1/models/%2e%2e/organizations", "/v1/messages/../organizations",
+		"/v1/models/..;/organizations", "/v1/models;x/organizations", "/v1/models\\..\\organizations", "/v1/models/a/b", "/v1/models/", "/v1/models/.", "/v1/models/..",
+		"/V1/models", "/v1/models%00", "/v1/models%0d%0aX:y", "/v1/./models", "/v1/models/", "/", "/metrics", "/status", "/debug/pprof", "/v1/messages/batches", "/v1/files", "/v1/skills",
+	} {
+		for _, method := range []string{"GET", "POST"} {
+			for _, s := range w.raw(method + " " + path + " HTTP/1.1\r\nHost: " + w.host() + "\r\nConnection: close\r\nContent-Length: 0\r\n\r\n") {
+				if s < 400 || s > 499 {
+					t.Errorf("%s %q: %d", method, path, s)
+				}
+			}
+		}
+	}
+	if n := reached.Load(); n != 0 {
+		t.Errorf("%d requests reached the provider", n)
+	}
+}
+
+func TestHostileAbsoluteForm(t *testing.T) {
+	w, reached := hostile(t, nil)
+	for _, line := range []string{
+		"GET http://127.0.0.1/v1/models", "GET http://" + w.host() + "/v1/models", "GET https://api.example.com/v1/organizations", "GET *", "OPTIONS *",
+		"CONNECT api.example.com:443", "TRACE /v1/models", "GET v1/models",
+	} {
+		for _, s := range w.raw(line + " HTTP/1.1\r\nHost: " + w.host() + "\r\nConnection: close\r\n\r\n") {
+			// net/http answers OPTIONS * by itself, with nothing in it.
+			if line != "OPTIONS *" && (s < 400 || s > 499) {
+				t.Errorf("%q: %d", line, s)
+			}
+		}
+	}
+	if n := reached.Load(); n != 0 {
+		t.Errorf("%d requests reached the provider", n)
+	}
+}
+
+func TestHostileSmuggling(t *testing.T) {
+	w, reached := hostile(t, nil)
+	inner := "GET /v1/organizations HTTP/1.1\r\nHost: x\r\n\r\n"
+	for name, head := range map[string]string{
+		"two lengths":              "Content-Length: 5\r\nContent-Length: 6\r\n",
+		"length with a plus":       "Content-Length: +5\r\n",
+		"length in hex":            "Content-Length: 0x5\r\n",
+		"chunked twice":            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+		"chunked behind another":   "Transfer-Encoding: gzip, chunked\r\n",
+		"identity":                 "Transfer-Encoding: identity\r\n",
+		"chunked with a tab":       "Transfer-Encoding:\tchunked, identity\r\n",
+		"blank before the colon":   "Transfer-Encoding : chunked\r\n",
+		"folded line":              "X-A: b\r\n chunked\r\n",
+		"upgrade":                  "Upgrade: h2c\r\nConnection: Upgrade\r\n",
+		"trailers":                 "Transfer-Encoding: chunked\r\nTrailer: X-Api-Key\r\n",
+		"a bare carriage return":   "X-A: b\rX-Api-Key: c\r\n",
+		"a zero byte":              "X-A: b\x00c\r\n",
+		"two hosts":                "Host: other\r\n",
+		"the header twice":         "X-Api-Key: a\r\nX-Api-Key: b\r\n",
+		"compressed body":          "Content-Encoding: gzip\r\n",
+		"an unknown length coding": "Transfer-Encoding: xchunked\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := w.raw("POST /v1/messages HTTP/1.1\r\nHost: " + w.host() + "\r\n" + head + "\r\n" + inner)
+			for _, s := range got {
+				if s < 400 || s > 599 {
+					t.Errorf("got %v", got)
+				}
+			}
+		})
+	}
+	// Both framings at once: chunked wins, the rest is another request, and neither reaches the provider's administration.
+	for _, s := range w.raw("POST /v1/messages HTTP/1.1\r\nHost: " + w.host() + "\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + inner) {
+		if s < 400 {
+			t.Errorf("got %d", s)
+		}
+	}
+	if n := reached.Load(); n != 0 {
+		t.Errorf("%d requests reached the provider", n)
+	}
+}
+
+func TestHostileHeaderInjection(t *testing.T) {
+	var seen atomic.Pointer[http.Request]
+	w := upstream(t, func(rw http.ResponseWriter, r *http.Request) {
+		if r.Method == "POST" {
+			seen.Store(r)
+		}
+	}, nil)
+	k, _ := w.key("primary", simulator.CreateKey{})
+	w.swap(Set{Keys: []Key{k}})
+	w.raw("POST /v1/messages HTTP/1.1\r\nHost: " + w.host() + "\r\nConnection: close\r\nConnection: x-api-key, anthropic-version, anthropic-workspace-id\r\nanthropic-version: 2023-06-01\r\n" +
+		"x-API-key: mine\r\nAUTHORIZATION: Bearer mine\r\nX_Api_Key: mine\r\nX-Original-URL: /v1/organizations\r\nX-HTTP-Method-Override: DELETE\r\n" +
+		fmt.Sprintf("Content-Length: %d\r\n\r\n%s", len(hello), hello))
+	r := seen.Load()
+	if r == nil {
+		t.Fatal("the request did not arrive")
+	}
+	// Connection: x-api-key must not strip the key that was set here.
+	if got := r.Header["X-Api-Key"]; len(got) != 1 || got[0] != k.Value.RevealString() {
+		t.Error("the key did not arrive exactly once")
+	}
+	for _, h := range []string{"Authorization", "X-Original-Url", "X-Http-Method-Override"} {
+		if r.Header.Get(h) != "" {
+			t.Errorf("%s went through", h)
+		}
+	}
+	if r.RequestURI != "/v1/messages" {
+		t.Error(r.RequestURI)
+	}
+}
+
+func TestHostileBrowser(t *testing.T) {
+	w, reached := hostile(t, func(o *Options) { o.Origins = []string{"http://app.example"} })
+	for _, h := range [][]string{
+		{"Origin", "http://evil.example"}, {"Origin", "null"}, {"Sec-Fetch-Site", "cross-site"}, {"Sec-Fetch-Site", "same-site"}, {"Origin", "http://app.example.evil"},
+	} {
+		w.want(403, "POST", "/v1/messages", hello, h...)
+	}
+	for _, host := range []string{"evil.example", "127.0.0.1:1", "", "localhost.evil.example", "[::1]"} {
+		for _, s := range w.raw("GET /v1/models HTTP/1.1\r\nHost: " + host + "\r\nConnection: close\r\n\r\n") {
+			if s != 403 && s != 400 {
+				t.Errorf("host %q: %d", host, s)
+			}
+		}
+		for _, s := range w.raw("GET /readyz HTTP/1.1\r\nHost: " + host + "\r\nConnection: close\r\n\r\n") {
+			if s != 403 && s != 400 {
+				t.Errorf("readiness for host %q: %d", host, s)
+			}
+		}
+	}
+	if reached.Load() != 0 {
+		t.Error("a web page reached the provider")
+	}
+	if a := w.want(200, "POST", "/v1/messages", hello, "Origin", "http://app.example"); a.header.Get("Access-Control-Allow-Origin") != "http://app.example" {
+		t.Error("a listed origin is not answered")
+	}
+	_, port, _ := net.SplitHostPort(w.host())
+	if s := w.raw("GET /v1/models HTTP/1.1\r\nHost: localhost:" + port + "\r\nConnection: close\r\n\r\n"); len(s) != 1 || s[0] != 200 {
+		t.Errorf("localhost: %v", s)
+	}
+}
+
+func TestHostileSizes(t *testing.T) {
+	w, reached := hostile(t, nil)
+	if s := w.raw("POST /v1/messages HTTP/1.1\r\nHost: " + w.host() + "\r\nConnection: close\r\nContent-Length: 33554433\r\n\r\n{"); len(s) != 1 || s[0] != 413 {
+		t.Errorf("declared too large: %v", s)
+	}
+	if s := w.raw("GET /v1/models HTTP/1.1\r\nHost: " + w.host() + "\r\nConnection: close\r\nContent-Length: 3\r\n\r\nabc"); len(s) != 1 || s[0] != 413 {
+		t.Errorf("a body where none is served: %v", s)
+	}
+	big := io.MultiReader(strings.NewReader(`{"model":"claude-haiku-5-5","x":"`), io.LimitReader(endless{}, 33<<20), strings.NewReader(`"}`))
+	r, _ := http.NewRequest("POST", w.url+"/v1/messages", big) // chunked
+	if res, err := w.client.Do(r); err == nil {
+		res.Body.Close()
+		if res.StatusCode != 413 {
+			t.Errorf("chunked too large: %d", res.StatusCode)
+		}
+	}
+	if s := w.raw("GET /v1/models HTTP/1.1\r\nHost: " + w.host() + "\r\nConnection: close\r\nX-A: " + strings.Repeat("a", 80<<10) + "\r\n\r\n"); len(s) > 0 && s[0] != 431 {
+		t.Errorf("large headers: %v", s)
+	}
+	for _, body := range []string{
+		"", "[]", `"x"`, "{", `{"model":"a","model":"b"}`, `{"model":"a","mod\u0065l":"b"}`, `{"stream":true,"stream":false}`, strings.Repeat(`{"a":`, 200) + "1" + strings.Repeat("}", 200),
+		`{"max_tokens":1,"max_tokens":2}`, `{"a":1}{"b":2}`, `{"a":1,}`, `{'a':1}`, `{"a":tru}`, `{"a":1]`, "\xef\xbb\xbf{}",
+	} {
+		if a := w.do("POST", "/v1/messages", body); a.status != 400 || a.errorType() != "invalid_request_error" {
+			t.Errorf("%.40q: %d %s", body, a.status, a.body)
+		}
+	}
+	if reached.Load() != 0 {
+		t.Error("something reached the provider")
+	}
+}
+
+// endless gives the same letter for ever.
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) {
+	for i := range p {
+		p[i] = 'a'
+	}
+	return len(p), nil
+}
+
+// TestHostileSlowloris: neither a slow head nor a slow body holds anything for long. Deadlines are looked at, not waited for.
+func TestHostileSlowloris(t *testing.T) {
+	w, _ := hostile(t, nil)
+	srv := w.g.server(nil)
+	if srv.ReadHeaderTimeout <= 0 || srv.ReadHeaderTimeout > 15*time.Second || srv.IdleTimeout <= 0 || srv.MaxHeaderBytes <= 0 {
+		t.Error("the server waits for slow heads")
+	}
+	rec := &deadlines{ResponseRecorder: httptest.NewRecorder()}
+	r := httptest.NewRequest("POST", "/v1/messages", strings.NewReader(hello))
+	r.Host, r.RequestURI = w.host(), "/v1/messages"
+	r = r.WithContext(w.g.withPeer(r.Context(), loopbackPair(t)))
+	w.g.ServeHTTP(rec, r)
+	if rec.Code != 200 || len(rec.at) != 2 || time.Until(rec.at[0]) > 30*time.Second || !rec.at[1].IsZero() {
+		t.Errorf("%d, deadlines %v", rec.Code, rec.at)
+	}
+}
+
+type deadlines struct {
+	*httptest.ResponseRecorder
+	at []time.Time
+}
+
+func (d *deadlines) SetReadDeadline(at time.Time) error {
+	d.at = append(d.at, at)
+	return nil
+}
+
+// loopbackPair gives the accepted end of a connection over loopback.
+func loopbackPair(t *testing.T) net.Conn {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	c, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close(); s.Close() })
+	return s
+}
+
+// TestLargeBodySpillsAndRepeats: a body beyond memory goes to a file without a name, encrypted, and can be sent twice.
+func TestLargeBodySpillsAndRepeats(t *testing.T) {
+	dir := t.TempDir()
+	var bodies [][]byte
+	w := upstream(t, func(rw http.ResponseWriter, r *http.Request) {
+		if r.Method != "POST" {
+			return
+		}
+		b, _ := io.ReadAll(r.Body)
+		bodies = append(bodies, b)
+		if len(bodies) == 1 {
+			rw.WriteHeader(529)
+		}
+	}, func(o *Options) { o.MemoryBody, o.SpillDir, o.Rand = 4096, dir, func() float64 { return 0 } })
+	k, _ := w.key("primary", simulator.CreateKey{})
+	w.swap(Set{Keys: []Key{k}})
+	body := strings.Replace(hello, "hello", strings.Repeat("a large body ", 300_000), 1)
+	w.want(200, "POST", "/v1/messages", body)
+	if len(bodies) != 2 || string(bodies[0]) != body || string(bodies[1]) != body {
+		t.Errorf("%d bodies arrived", len(bodies))
+	}
+	w.until("the room is given back", func() bool { return w.g.spill.used.Load() == 0 })
+	f, err := w.g.spill.open(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Write([]byte(body)); err != nil {
+		t.Fatal(err)
+	}
+	onDisk := make([]byte, len(body))
+	if _, err := f.f.ReadAt(onDisk, 0); err != nil || bytes.Contains(onDisk, []byte("large body")) {
+		t.Errorf("the file holds the body as it is (%v)", err)
+	}
+	back, _ := io.ReadAll(f.reader())
+	if string(back) != body {
+		t.Error("the body does not come back")
+	}
+	f.close()
+	if left, _ := url.Parse(dir); left != nil {
+		secrettest.NoLeakIn(t, dir, nil, w.values...)
+	}
+}
+
+// TestNoRoomStreamsThrough: beyond the bound of all files a body goes through once, and a guarded application is refused.
+func TestNoRoomStreamsThrough(t *testing.T) {
+	var n, size atomic.Int64
+	w := upstream(t, func(rw http.ResponseWriter, r *http.Request) {
+		if r.Method != "POST" {
+			return
+		}
+		got, _ := io.Copy(io.Discard, r.Body)
+		size.Store(got)
+		n.Add(1)
+		rw.WriteHeader(529)
+	}, func(o *Options) { o.MemoryBody, o.Spill = 1024, 2048 })
+	k, _ := w.key("primary", simulator.CreateKey{})
+	w.swap(Set{Keys: []Key{k}})
+	body := strings.Replace(hello, "hello", strings.Repeat("x", 100_000), 1)
+	w.want(529, "POST", "/v1/messages", body)
+	if n.Load() != 1 || size.Load() != int64(len(body)) {
+		t.Errorf("%d calls, %d bytes", n.Load(), size.Load())
+	}
+	w.g.app(OpenApp).Models = []string{"claude-*"}
+	w.want(503, "POST", "/v1/messages", body)
+}
+
+// TestEarlyAnswer: an upstream that answers before it has read the body is understood.
+func TestEarlyAnswer(t *testing.T) {
+	w := upstream(t, func(rw http.ResponseWriter, r *http.Request) {
+		if r.Method != "POST" {
+			return
+		}
+		rw.Header().Set("Content-Type", "application/json")
+		rw.WriteHeader(413)
+		_, _ = io.WriteString(rw, `{"type":"error","error":{"type":"request_too_large","message":"m"}}`)
+	}, nil)
+	k, _ := w.key("primary", simulator.CreateKey{})
+	w.swap(Set{Keys: []Key{k}})
+	body := strings.Replace(hello, "hello", strings.Repeat("x", 8<<20), 1)
+	for range 10 {
+		if a := w.want(413, "POST", "/v1/messages", body); a.errorType() != "request_too_large" {
+			t.Fatal(a.body)
+		}
+	}
+}
+
+func FuzzLook(f *testing.F) {
+	for _, s := range []string{hello, helloStream, `{"a":[1,"x",{"b":null}],"model":"m"}`, `{"model":"a\"b","max_tokens":1e3}`, `{"a":"\\"}`} {
+		f.Add([]byte(s), 3)
+	}
+	f.Fuzz(func(t *testing.T, body []byte, cut int) {
+		whole := &look{}
+		_, _ = whole.Write(body)
+		parts := &look{}
+		if cut = max(cut, 1); cut > len(body) {
+			cut = len(body)
+		}
+		_, _ = parts.Write(body[:cut])
+		_, _ = parts.Write(body[cut:])
+		if whole.problem() != parts.problem() || whole.model != parts.model || whole.stream != parts.stream || whole.sticky != parts.sticky || whole.maxTokens != parts.maxTokens {
+			t.Fatalf("in pieces it reads otherwise: %+v, %+v", whole, parts)
+		}
+		if whole.problem() != "" {
+			return
+		}
+		var ref map[string]any
+		if err := unmarshal(body, &ref); err != nil {
+			return // looser than a parser in the inside of strings, and never about names
+		}
+		if m, ok := ref["model"].(string); ok && len(m) < maxString/6 && m != whole.model {
+			t.Fatalf("model %q, want %q", whole.model, m)
+		}
+		if s, ok := ref["stream"].(bool); ok && s != whole.stream {
+			t.Fatalf("stream %v, want %v", whole.stream, s)
+		}
+	})
+}
+
+func FuzzStream(f *testing.F) {
+	f.Add([]byte("event: message_start\ndata: {}\n\nevent: content_block_delta\ndata: {}\n\nevent: message_stop\ndata: {}\n\n"), 7)
+	f.Add([]byte("event: error\r\ndata: {\"type\":\"error\"}\r\n\r\n"), 1)
+	f.Fuzz(func(t *testing.T, in []byte, step int) {
+		step = max(step, 1)%4096 + 1
+		s := &stream{ctx: t.Context(), body: io.NopCloser(&stepped{in, step}), x: &exchange{}, g: &Gateway{metrics: newMetrics()}}
+		out, err := io.ReadAll(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cut := errorEvent("api_error", "keywright gateway: the provider broke the stream off before its end")
+		if s.x.cut {
+			if !bytes.HasSuffix(out, cut) {
+				t.Fatal("a cut without an error event")
+			}
+			out = out[:len(out)-len(cut)]
+		} else if !s.whole {
+			t.Fatal("a clean end without message_stop")
+		}
+		// What comes out is the start of what came in, up to the end of an event or all of it.
+		if !bytes.HasPrefix(in, out) {
+			t.Fatal("the stream was changed")
+		}
+	})
+}
+
+type stepped struct {
+	b []byte
+	n int
+}
+
+func (s *stepped) Read(p []byte) (int, error) {
+	if len(s.b) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(p[:min(len(p), s.n)], s.b)
+	s.b = s.b[n:]
+	return n, nil
+}
+
+func FuzzHeadersAndPath(f *testing.F) {
+	f.Add("/v1/messages", "X-A", "b")
+	f.Add("/v1/models/..%2f", "Connection", "x-api-key")
+	f.Fuzz(func(t *testing.T, path, name, value string) {
+		g := &Gateway{routes: mustRoutes(t)}
+		if r, _ := g.find("GET", path); r != nil && !crooked(path) {
+			if forbidden(path) || !strings.HasPrefix(path, "/v1/models") || strings.Contains(path, "..") || strings.Count(path, "/") > 3 {
+				t.Fatalf("%q is served", path)
+			}
+		}
+		canonical := http.CanonicalHeaderKey(name)
+		switch strings.ToLower(canonical) {
+		case "authorization", "x-api-key", "cookie", "anthropic-workspace-id", "forwarded", "x-forwarded-for", "proxy-authorization", "origin":
+			if !private(canonical) && canonical == http.CanonicalHeaderKey(strings.ToLower(name)) {
+				t.Fatalf("%q goes out", canonical)
+			}
+		}
+		_ = value
+	})
+}
+
+func mustRoutes(t *testing.T) map[string]*route {
+	t.Helper()
+	r, err := routing(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
