@@ -48,7 +48,7 @@ func openBundle(path string, o Options, problems *Problems) (*Repo, error) {
 		_ = mapped(data).Close()
 		return nil, err
 	}
-	p, err := parsePack(filepath.Base(path), body, idx, b.format)
+	p, err := newPack(filepath.Base(path), body, idx, b.format)
 	if err != nil {
 		_ = mapped(data).Close()
 		return nil, err
@@ -58,7 +58,7 @@ func openBundle(path string, o Options, problems *Problems) (*Repo, error) {
 	r.resolve()
 	if len(b.needs) > 0 {
 		// What the receiver is said to have is not here; commits end there as in a shallow clone.
-		r.Shallow = b.needs
+		r.Shallow, r.Partial = b.needs, true
 	}
 	return r, nil
 }
@@ -141,7 +141,7 @@ func (r *Repo) indexPack(name string, data []byte) ([]byte, error) {
 	width := r.Format.Size()
 	for known := -1; ; {
 		idx := makeIndex(names, offsets, width)
-		p, err := parsePack(name, data, idx, r.Format)
+		p, err := newPack(name, data, idx, r.Format)
 		if err != nil {
 			return nil, err
 		}

@@ -184,4 +184,6 @@ func deltaHead(dst, base, ops []byte, n int) ([]byte, error) {
 }
 
 // plausible reports whether size bytes can come out of n compressed ones: deflate makes at most 1032 from each.
-func plausible(size int64, n int) bool { return size >= 0 && size <= math.MaxInt32*1024 && size <= int64(n)*1040+64 }
+func plausible(size int64, n int) bool {
+	return size >= 0 && size <= math.MaxInt32*1024 && size <= int64(n)*1040+64
+}

@@ -150,7 +150,7 @@ func FuzzPack(f *testing.F) {
 		f.Add(pack, makeIndex(names, offsets, 20))
 	}
 	f.Fuzz(func(t *testing.T, data, idx []byte) {
-		p, err := parsePack("pack-fuzz", data, idx, SHA1)
+		p, err := newPack("pack-fuzz", data, idx, SHA1)
 		if err != nil {
 			return
 		}

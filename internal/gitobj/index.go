@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"math/bits"
 )
 
 var errIndex = errors.New("corrupt pack index")
@@ -87,22 +88,52 @@ func (x *packIndex) offset(i int) int64 {
 	return int64(binary.BigEndian.Uint64(x.large[at:])) //nolint:gosec // a negative one is corrupt, as documented
 }
 
+// near is how far a name mostly is from where it should be, at most.
+const near = 64
+
 // find gives the position of a raw name, or -1.
 func (x *packIndex) find(name []byte) int {
 	lo, hi := 0, int(binary.BigEndian.Uint32(x.fanout[4*int(name[0]):]))
 	if name[0] > 0 {
 		lo = int(binary.BigEndian.Uint32(x.fanout[4*int(name[0])-4:]))
 	}
+	// Names are hashes and so spread evenly: the first look is where the name should be, the second not far from there.
+	key := binary.BigEndian.Uint64(name)
+	if hi-lo > 2*near {
+		part, _ := bits.Mul64(key<<8, uint64(hi-lo)) //nolint:gosec // positive
+		guess := lo + int(part)                      //nolint:gosec // below hi
+		if x.key(guess) < key {
+			lo = guess + 1
+			if far := guess + near; far < hi && x.key(far) > key {
+				hi = far
+			}
+		} else if far := guess - near; far >= lo && x.key(far) < key {
+			lo, hi = far+1, guess+1
+		} else {
+			hi = guess + 1
+		}
+	}
 	for lo < hi {
 		mid := int(uint(lo+hi) >> 1) //nolint:gosec // positive
-		switch c := bytes.Compare(x.name(mid), name); {
-		case c == 0:
-			return mid
-		case c < 0:
+		at := x.key(mid)
+		switch {
+		case at < key:
 			lo = mid + 1
-		default:
+		case at > key:
 			hi = mid
+		default:
+			switch c := bytes.Compare(x.name(mid), name); {
+			case c == 0:
+				return mid
+			case c < 0:
+				lo = mid + 1
+			default:
+				hi = mid
+			}
 		}
 	}
 	return -1
 }
+
+// key gives the first 8 bytes of the name at position i.
+func (x *packIndex) key(i int) uint64 { return binary.BigEndian.Uint64(x.name(i)) }

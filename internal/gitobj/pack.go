@@ -3,10 +3,12 @@ package gitobj
 import (
 	"bytes"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"math"
 	"slices"
 	"sort"
+	"sync"
 	"sync/atomic"
 
 	"github.com/keywright/keywright/internal/fault"
@@ -24,11 +26,16 @@ var (
 // offsets.
 type pack struct {
 	name  string // file name without its ending
+	id    string // name and checksum
+	done  bool
 	data  []byte
 	index *packIndex
 	maps  [][]byte
 	// start is the number of the pack's first object in the store.
-	start int
+	start  int
+	format Format
+	// once guards what follows, which parse fills when the pack is walked for the first time.
+	once sync.Once
 	// offsets holds the offset of each entry in order; at holds its position in the index, rank the inverse.
 	offsets []uint64
 	at      []uint32
@@ -59,15 +66,25 @@ const (
 	brokenBase  = -3
 )
 
-// parsePack reads the headers of all entries. It fails only when the pack cannot be used at all.
-func parsePack(name string, data, idx []byte, f Format) (*pack, error) {
-	p := &pack{name: name, data: data}
-	err := guard(func() error {
-		var err error
+// newPack checks that the pack can be used at all.
+func newPack(name string, data, idx []byte, f Format) (*pack, error) {
+	p := &pack{name: name, data: data, format: f}
+	err := guard(func() (err error) {
 		if p.index, err = openIndex(idx, f); err != nil {
 			return err
 		}
-		return p.parse(f)
+		if len(data) < 12 || string(data[:4]) != "PACK" {
+			return errPack
+		}
+		if v := binary.BigEndian.Uint32(data[4:]); v != 2 && v != 3 {
+			return errors.New("pack of an unknown version")
+		}
+		if p.index.n > math.MaxInt32 {
+			return errPack
+		}
+		p.end = uint64(max(12, len(data)-f.Size()))
+		p.id = name + ":" + hex.EncodeToString(data[p.end:])
+		return nil
 	})
 	if err != nil {
 		return nil, fault.Wrap(fault.Corrupt, err, "read pack")
@@ -75,26 +92,27 @@ func parsePack(name string, data, idx []byte, f Format) (*pack, error) {
 	return p, nil
 }
 
-func (p *pack) parse(f Format) error {
-	if len(p.data) < 12 || string(p.data[:4]) != "PACK" {
-		return errPack
-	}
-	if v := binary.BigEndian.Uint32(p.data[4:]); v != 2 && v != 3 {
-		return errors.New("pack of an unknown version")
-	}
-	if p.index.n > math.MaxInt32 {
-		return errPack
-	}
+// ready reads the headers of all entries, if that was not done.
+func (p *pack) ready() (err error) {
+	p.once.Do(func() {
+		err = guard(func() error {
+			p.parse()
+			return nil
+		})
+	})
+	return err
+}
+
+func (p *pack) parse() {
 	p.sort()
 	n := p.index.n
-	p.end = uint64(max(12, len(p.data)-f.Size())) //nolint:gosec // positive
 	p.heads = make([]head, n)
 	p.child, p.sibling = make([]int32, n), make([]int32, n)
 	for i := range n {
 		p.child[i] = -1
 	}
 	for i := range n {
-		p.heads[i] = p.header(i, f)
+		p.heads[i] = p.header(i)
 	}
 	// Children in the order of offsets: the last is linked first.
 	for i := n - 1; i >= 0; i-- {
@@ -110,7 +128,6 @@ func (p *pack) parse(f Format) error {
 			p.spread(int32(i), p.heads[i].typ) //nolint:gosec // as above
 		}
 	}
-	return nil
 }
 
 // spread writes the type of a root into all that is built on it.
@@ -163,63 +180,85 @@ func (p *pack) sort() {
 	}
 }
 
-// header reads the header of the entry at rank i.
-func (p *pack) header(i int, f Format) head {
-	broken := head{base: brokenBase}
-	b, off := p.entry(i), p.offsets[i]
+// entryHead is the header of an entry.
+type entryHead struct {
+	stored uint8
+	skip   int
+	base   uint64 // offset of the base of an ofsDelta
+	name   []byte // name of the base of a refDelta
+}
+
+// parseHead reads the header of the entry that begins at offset off with b.
+func parseHead(b []byte, off uint64, width int) (h entryHead, ok bool) {
 	if len(b) < 2 {
-		return broken
+		return h, false
 	}
 	if len(b) > 80 {
 		b = b[:80]
 	}
-	stored := b[0] >> 4 & 7
+	h.stored = b[0] >> 4 & 7
 	at := 1
 	for c := b[0]; c&0x80 != 0; at++ {
 		if at >= len(b) || at > 10 {
-			return broken
+			return h, false
 		}
 		c = b[at]
 	}
-	h := head{base: wholeBase, stored: stored}
-	switch stored {
+	switch h.stored {
 	case uint8(Commit), uint8(Tree), uint8(Blob), uint8(Tag):
-		h.typ = Type(stored)
 	case ofsDelta:
 		if at >= len(b) {
-			return broken
+			return h, false
 		}
 		c := b[at]
 		at++
 		back := uint64(c & 0x7f)
 		for c&0x80 != 0 {
 			if at >= len(b) || back > 1<<56 {
-				return broken
+				return h, false
 			}
 			c = b[at]
 			at++
 			back = (back+1)<<7 | uint64(c&0x7f)
 		}
 		if back == 0 || back > off {
-			return broken
+			return h, false
 		}
-		h.base = p.findOffset(off-back, i)
+		h.base = off - back
 	case refDelta:
-		if at+f.Size() > len(b) {
-			return broken
+		if at+width > len(b) {
+			return h, false
 		}
+		h.name = b[at : at+width]
+		at += width
+	default:
+		return h, false
+	}
+	h.skip = at
+	return h, true
+}
+
+// header reads the header of the entry at rank i.
+func (p *pack) header(i int) head {
+	e, ok := parseHead(p.entry(i), p.offsets[i], p.format.Size())
+	if !ok {
+		return head{base: brokenBase}
+	}
+	h := head{base: wholeBase, stored: e.stored, skip: uint8(e.skip)} //nolint:gosec // at most 80
+	switch e.stored {
+	case ofsDelta:
+		h.base = p.findOffset(e.base, i)
+	case refDelta:
 		h.base = outsideBase
-		if k := p.index.find(b[at : at+f.Size()]); k >= 0 {
+		if k := p.index.find(e.name); k >= 0 {
 			h.base = int32(p.rank[k]) //nolint:gosec // at most MaxInt32
 			if int(h.base) == i {
-				return broken
+				return head{base: brokenBase}
 			}
 		}
-		at += f.Size()
 	default:
-		return broken
+		h.typ = Type(e.stored)
 	}
-	h.skip = uint8(at) //nolint:gosec // at most 80
 	return h
 }
 
@@ -287,6 +326,29 @@ func (p *pack) inflateEntry(z *inflater, buf []byte, i int, limit int64) (data, 
 	return buf[:got], buf, err
 }
 
+// inflateAt inflates the entry that begins at off and has the header h.
+func (p *pack) inflateAt(z *inflater, off uint64, h entryHead, limit int64) ([]byte, error) {
+	b := p.data[off:p.end]
+	size := entrySize(b)
+	if size > limit {
+		return nil, errLimit
+	}
+	if b = b[h.skip:]; !plausible(size, len(b)) {
+		return nil, errPack
+	}
+	buf := make([]byte, int(size)+slack)
+	_, got, err := z.zlib(buf, int(size), b, false)
+	return buf[:got], err
+}
+
+// headAt reads the header of the entry that begins at off.
+func (p *pack) headAt(off uint64) (entryHead, bool) {
+	if off < 12 || off >= p.end || p.end > uint64(len(p.data)) {
+		return entryHead{}, false
+	}
+	return parseHead(p.data[off:p.end], off, p.format.Size())
+}
+
 // baseName gives the name of the base of a delta whose base is not in the pack.
 func (p *pack) baseName(i int) OID {
 	b := p.entry(i)
@@ -303,7 +365,7 @@ func (p *pack) number(name []byte) int {
 	if i < 0 {
 		return -1
 	}
-	return p.start + int(p.rank[i])
+	return p.start + i
 }
 
 // loose is the set of loose objects of one object directory: their names in order, and their types once known.

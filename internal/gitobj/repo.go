@@ -20,8 +20,8 @@ type Options struct {
 	// Objects names further directories of objects, as the quarantine of a push has them. They are read as they are.
 	Objects []string
 	Limits  Limits
-	// Done reports, if not nil, packs (by name without ending) that need not be walked; they get the lowest numbers.
-	Done func(pack string) bool
+	// Done reports, if not nil, packs, by their ID, that will not be walked; they get the lowest numbers.
+	Done func(id string) bool
 }
 
 // Repo is an open repository: its objects, and where its refs are. It is read only, and safe for concurrent use.

@@ -60,15 +60,18 @@ func openStore(f Format, dirs []string, limits Limits, done func(pack string) bo
 	}
 	s := &Store{Format: f, Problems: problems, limits: limits}
 	s.open.New = func() any { return newInflater() }
-	var files []string
+	var packs []*pack
 	for _, dir := range dirs {
-		files = append(files, s.packFiles(filepath.Join(dir, "pack"))...)
+		for _, file := range s.packFiles(filepath.Join(dir, "pack")) {
+			if p := s.openPack(file); p != nil {
+				p.done = done != nil && done(p.id)
+				packs = append(packs, p)
+			}
+		}
 	}
-	slices.SortStableFunc(files, func(a, b string) int {
-		return boolOrder(done != nil && done(filepath.Base(a)), done != nil && done(filepath.Base(b)))
-	})
-	for _, file := range files {
-		s.addPackFile(file)
+	slices.SortStableFunc(packs, func(a, b *pack) int { return boolOrder(a.done, b.done) })
+	for _, p := range packs {
+		s.addPack(p)
 	}
 	for _, dir := range dirs {
 		s.addLoose(dir)
@@ -108,23 +111,23 @@ func (s *Store) packFiles(dir string) []string {
 	return files
 }
 
-func (s *Store) addPackFile(file string) {
+// openPack maps a pack and its index; nil when that cannot be done, which is a problem.
+func (s *Store) openPack(file string) *pack {
 	name := filepath.Base(file)
 	idx, err := mapFile(file + ".idx")
 	if err != nil {
-		s.Problems.Add(ProblemPack, name, "its index is "+reason(err))
-		return
+		s.Problems.Add(ProblemPack, name, "its index: "+reason(err))
+		return nil
 	}
 	data, err := mapFile(file + ".pack")
 	if err == nil {
 		var p *pack
-		if p, err = parsePack(name, data, idx, s.Format); err == nil {
+		if p, err = newPack(name, data, idx, s.Format); err == nil {
 			p.maps = [][]byte{data, idx}
 			if _, err := os.Lstat(file + ".promisor"); err == nil {
 				p.promisor = true
 			}
-			s.addPack(p)
-			return
+			return p
 		}
 	}
 	s.Problems.Add(ProblemPack, name, reason(err))
@@ -133,6 +136,7 @@ func (s *Store) addPackFile(file string) {
 			_ = syscall.Munmap(m) // it was mapped
 		}
 	}
+	return nil
 }
 
 func (s *Store) addPack(p *pack) {
@@ -168,41 +172,48 @@ func (s *Store) addLoose(dir string) {
 	}
 }
 
-// resolve finds the objects that are there twice and the types of deltas whose bases are in other packs.
+// resolve reads the headers of the packs that will be walked, and finds the objects that are there twice and the types of deltas whose
+// bases are in other packs.
 func (s *Store) resolve() {
-	for more := true; more; {
-		more = false
-		for _, p := range s.packs {
-			for i := range p.heads {
-				if p.heads[i].base == outsideBase && p.heads[i].typ == 0 {
-					base := p.baseName(i)
-					if t := s.TypeOf(s.Lookup(base)); t != 0 {
-						p.spread(int32(i), t) //nolint:gosec // at most MaxInt32
-						more = true
-					}
-				}
-			}
+	for k, p := range s.packs {
+		if !p.done {
+			s.prepare(k)
 		}
 	}
 	if len(s.packs)+len(s.loose) < 2 {
 		return
 	}
-	for k, p := range s.packs {
-		for i := range p.heads {
-			if k > 0 {
-				name := p.index.name(int(p.at[i]))
-				for _, q := range s.packs[:k] {
-					if q.index.find(name) >= 0 {
-						p.heads[i].dup = true
-						break
-					}
-				}
-			}
-		}
-	}
 	for _, l := range s.loose {
 		for i := range l.dup {
 			l.dup[i] = s.lookup(l.name(i)) != l.start+i
+		}
+	}
+}
+
+// prepare makes pack k ready to be walked.
+func (s *Store) prepare(k int) {
+	p := s.packs[k]
+	if p.heads != nil {
+		return
+	}
+	if err := p.ready(); err != nil {
+		s.Problems.Add(ProblemPack, p.name, reason(err))
+		p.heads = []head{}
+		return
+	}
+	for i := range p.heads {
+		h := &p.heads[i]
+		if h.base == outsideBase && h.typ == 0 {
+			if t := s.TypeOf(s.Lookup(p.baseName(i))); t != 0 {
+				p.spread(int32(i), t) //nolint:gosec // at most MaxInt32
+			}
+		}
+		name := p.index.name(int(p.at[i]))
+		for _, q := range s.packs[:k] {
+			if q.index.find(name) >= 0 {
+				h.dup = true
+				break
+			}
 		}
 	}
 }
@@ -220,13 +231,29 @@ func (s *Store) Close() {
 // Len gives the number of stored objects; one that is there twice counts twice.
 func (s *Store) Len() int { return s.n }
 
-// Packs gives the names of the packs, without ending, in the order of their numbers.
-func (s *Store) Packs() []string {
-	names := make([]string, len(s.packs))
+// Pack is what names a pack.
+type Pack struct {
+	// ID is the name of its file, without ending, and its checksum.
+	ID      string
+	Objects int
+}
+
+// Packs gives the packs in the order of their numbers.
+func (s *Store) Packs() []Pack {
+	all := make([]Pack, len(s.packs))
 	for i, p := range s.packs {
-		names[i] = p.name
+		all[i] = Pack{p.id, p.index.n}
 	}
-	return names
+	return all
+}
+
+// LooseNames gives the raw names of all loose objects, one after the other.
+func (s *Store) LooseNames() []byte {
+	var all []byte
+	for _, l := range s.loose {
+		all = append(all, l.names...)
+	}
+	return all
 }
 
 // PackedSize gives the number of bytes of all packs.
@@ -290,17 +317,17 @@ func (s *Store) Name(n int) OID {
 	case n < 0:
 		return OID{}
 	case p != nil:
-		return MakeOID(p.index.name(int(p.at[i])))
+		return MakeOID(p.index.name(i))
 	case l != nil:
 		return MakeOID(l.name(i))
 	}
 	return OID{}
 }
 
-// Pack gives the name of the pack that holds object n; of a loose object the empty string.
-func (s *Store) Pack(n int) string {
+// PackOf gives the ID of the pack that holds object n; of a loose object the empty string.
+func (s *Store) PackOf(n int) string {
 	if p, _, _ := s.packOf(n); p != nil {
-		return p.name
+		return p.id
 	}
 	return ""
 }
@@ -313,7 +340,13 @@ func (s *Store) TypeOf(n int) Type {
 	p, l, i := s.packOf(n)
 	switch {
 	case p != nil:
-		return p.heads[i].typ
+		var t Type
+		_ = guard(func() error { // what cannot be read has no type
+			c, err := s.chain(p, i, 0)
+			t = c.typ
+			return err
+		})
+		return t
 	case l != nil:
 		if l.typeAt(i) == 0 {
 			z, _ := s.open.Get().(*inflater) // it holds nothing else
@@ -363,44 +396,82 @@ func (s *Store) read(z *inflater, n, depth int) (Type, []byte, error) {
 	if l != nil {
 		return s.readLoose(z, l, i)
 	}
-	var chain []int32
-	at := int32(i) //nolint:gosec // at most MaxInt32
-	for p.heads[at].base >= 0 {
-		if len(chain) > len(p.heads) {
-			return 0, nil, errCyclic
-		}
-		chain = append(chain, at)
-		at = p.heads[at].base
+	c, err := s.chain(p, i, depth)
+	if err != nil {
+		return 0, nil, err
 	}
 	var data []byte
-	var t Type
-	var err error
-	if p.heads[at].base == outsideBase {
-		base := s.Lookup(p.baseName(int(at)))
-		if base < 0 {
-			return 0, nil, errNoBase
-		}
-		if t, data, err = s.read(z, base, depth+1); err != nil {
-			return 0, nil, err
-		}
-		chain = append(chain, at)
-	} else {
-		if data, _, err = p.inflateEntry(z, nil, int(at), s.limits.Object); err != nil {
-			return 0, nil, err
-		}
-		t = p.heads[at].typ
-	}
-	var buf []byte
-	for _, at := range slices.Backward(chain) {
-		var delta []byte
-		if delta, buf, err = p.inflateEntry(z, buf, int(at), s.limits.Object); err != nil {
-			return 0, nil, err
-		}
-		if data, err = s.patched(nil, data, delta); err != nil {
+	if c.outside >= 0 {
+		if _, data, err = s.read(z, c.outside, depth+1); err != nil {
 			return 0, nil, err
 		}
 	}
-	return t, data, nil
+	for k, off := range slices.Backward(c.offsets) {
+		body, err := p.inflateAt(z, off, c.heads[k], s.limits.Object)
+		if err != nil {
+			return 0, nil, err
+		}
+		if c.outside < 0 && k == len(c.offsets)-1 {
+			data = body
+			continue
+		}
+		if data, err = s.patched(nil, data, body); err != nil {
+			return 0, nil, err
+		}
+	}
+	return c.typ, data, nil
+}
+
+// chain is the way from an entry to its root: the entry first. outside is the number of a base in another pack, or -1.
+type chain struct {
+	typ     Type
+	offsets []uint64
+	heads   []entryHead
+	outside int
+}
+
+// maxChain is longer than any chain that git makes.
+const maxChain = 1 << 16
+
+// chain follows the bases of the object at position i of p's index.
+func (s *Store) chain(p *pack, i, depth int) (chain, error) {
+	c := chain{outside: -1}
+	if depth > 1000 {
+		return c, errCyclic
+	}
+	off := uint64(p.index.offset(i)) //nolint:gosec // a negative one is out of bounds
+	for {
+		h, ok := p.headAt(off)
+		if !ok {
+			return c, errPack
+		}
+		c.offsets, c.heads = append(c.offsets, off), append(c.heads, h)
+		switch {
+		case len(c.offsets) > maxChain:
+			return c, errCyclic
+		case h.stored == ofsDelta:
+			off = h.base
+			continue
+		case h.stored != refDelta:
+			c.typ = Type(h.stored)
+			return c, nil
+		}
+		if k := p.index.find(h.name); k >= 0 {
+			off = uint64(p.index.offset(k)) //nolint:gosec // as above
+			continue
+		}
+		if c.outside = s.lookup(h.name); c.outside < 0 {
+			return c, errNoBase
+		}
+		q, l, at := s.packOf(c.outside)
+		if l != nil {
+			c.typ = s.TypeOf(c.outside)
+			return c, nil
+		}
+		next, err := s.chain(q, at, depth+1)
+		c.typ = next.typ
+		return c, err
+	}
 }
 
 // patched applies a delta to base into buf, grown as needed.

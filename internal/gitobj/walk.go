@@ -25,6 +25,11 @@ type Object struct {
 	Dup bool
 	// Flag is the visitor's own: it may set it, and read that of Base.
 	Flag bool
+	// Own is the visitor's own, too. In a new object it holds what the visitor left in an earlier one that is not needed any more,
+	// or nil.
+	Own any
+	// Leaf is set when nothing is built on this object.
+	Leaf bool
 
 	w     *walker
 	data  []byte
@@ -33,6 +38,7 @@ type Object struct {
 	pack  *pack
 	rank  int32
 	loose *loose
+	pipe  io.Reader
 }
 
 // Large reports that the object is not held in memory: Open must be used in place of Data.
@@ -82,8 +88,28 @@ func (o *Object) Head(dst []byte, n int) ([]byte, error) {
 	return deltaHead(dst, base, o.ops, n)
 }
 
-// Open gives a reader of the bytes of a large object. It may be called again for a second reading.
+// Copies calls yield for each stretch of Base that the object holds, in the order of the object: where it begins in the object, where in
+// Base, and its length.
+func (o *Object) Copies(yield func(at, from, n int) bool) {
+	at := 0
+	for ops := o.ops; len(ops) > 0; {
+		off, n, _, rest, err := deltaOp(ops)
+		if err != nil {
+			return
+		}
+		if off >= 0 && !yield(at, off, n) {
+			return
+		}
+		ops = rest
+		at += n
+	}
+}
+
+// Open gives a reader of the bytes of a large object. It may be called once.
 func (o *Object) Open() (io.ReadCloser, error) {
+	if o.pipe != nil {
+		return io.NopCloser(o.pipe), nil
+	}
 	if o.loose != nil {
 		f, err := openLoose(o.w.z, o.loose, int(o.rank))
 		if err != nil {
@@ -170,8 +196,8 @@ func (r *byteReader) ReadByte() (byte, error) {
 type Walk struct {
 	// Workers is the number of goroutines; at least one.
 	Workers int
-	// SkipPack reports, when it is not nil, packs that are not to be shown.
-	SkipPack func(name string) bool
+	// SkipPack reports, when it is not nil, packs, by their ID, that are not to be shown.
+	SkipPack func(id string) bool
 	// Skip reports, when it is not nil, loose objects that are not to be shown.
 	Skip func(number int) bool
 	// Visitor makes the visitor of one worker. A visitor is called by one goroutine; an error that it returns is counted
@@ -191,10 +217,11 @@ func (s *Store) Walk(ctx context.Context, t Type, w Walk) error {
 		roots []int32
 	}
 	var jobs []job
-	for _, p := range s.packs {
-		if w.SkipPack != nil && w.SkipPack(p.name) {
+	for k, p := range s.packs {
+		if w.SkipPack != nil && w.SkipPack(p.id) {
 			continue
 		}
+		s.prepare(k)
 		var roots []int32
 		for i := range p.heads {
 			switch h := &p.heads[i]; {
@@ -355,7 +382,7 @@ func (w *walker) object() *Object {
 	if n := len(w.spare); n > 0 {
 		o := w.spare[n-1]
 		w.spare = w.spare[:n-1]
-		*o = Object{w: w}
+		*o = Object{w: w, Own: o.Own}
 		return o
 	}
 	return &Object{w: w}
@@ -381,7 +408,7 @@ func (w *walker) single(l *loose, i int32, t Type) {
 		if f.typ != t {
 			return nil
 		}
-		o.Number, o.Type, o.Size, o.loose, o.rank = l.start+int(i), t, f.size, l, i
+		o.Number, o.Type, o.Size, o.loose, o.rank, o.Leaf = l.start+int(i), t, f.size, l, i, true
 		if o.large = f.size > LargeObject; !o.large {
 			buf, err := w.get(f.skip + int(f.size))
 			if err != nil {
@@ -438,8 +465,9 @@ func (w *walker) family(ctx context.Context, p *pack, root int32) {
 func (w *walker) step(p *pack, i int32, base *Object) bool {
 	h := p.heads[i]
 	o := w.object()
-	o.Number, o.Type, o.Base, o.Dup, o.pack, o.rank = p.start+int(i), h.typ, base, h.dup, p, i
+	o.Number, o.Type, o.Base, o.Dup, o.pack, o.rank = p.start+int(p.at[i]), h.typ, base, h.dup, p, i
 	parent := p.child[i] >= 0
+	o.Leaf = !parent
 	err := guard(func() error {
 		if err := w.load(p, i, o, base, parent); err != nil {
 			return err
@@ -546,7 +574,7 @@ func (w *walker) again(p *pack, o *Object) error {
 		}
 		if p.heads[from].base < 0 {
 			var err error
-			if _, data, err = w.s.read(w.z, p.start+int(from), 0); err != nil {
+			if _, data, err = w.s.read(w.z, p.start+int(p.at[from]), 0); err != nil {
 				return err
 			}
 			break

@@ -1,0 +1,267 @@
+package history
+
+import (
+	"slices"
+	"sync"
+
+	"github.com/keywright/keywright/internal/gitobj"
+)
+
+// trees holds what of the trees matters: for each tree, its entries that are trees or hold keys. An entry is a number in entries, since
+// most entries stand in many trees.
+type trees struct {
+	r *run
+
+	mu      sync.Mutex
+	entries []entry
+	numbers map[entry]uint32
+	names   []string
+	nameOf  map[string]uint32
+
+	// where gives, for the number of a tree, the worker whose list holds its entries, and the place there plus one.
+	where []uint64
+	lists [][]uint32
+
+	set   map[int32]setID
+	going map[int32]bool
+}
+
+// entry is one entry of a tree: what it names, and how.
+type entry struct {
+	child int32
+	name  uint32
+	kind  entryKind
+}
+
+type entryKind uint8
+
+const (
+	entryTree entryKind = iota
+	entryFile
+	entryLink
+)
+
+const whereShift = 40
+
+func newTrees(r *run) *trees {
+	t := &trees{
+		r: r, numbers: map[entry]uint32{}, nameOf: map[string]uint32{}, where: make([]uint64, r.from.Len()), lists: make([][]uint32, r.workers),
+		set: map[int32]setID{}, going: map[int32]bool{},
+	}
+	if known := r.earlier.trees(); known != nil {
+		t.set = known
+	}
+	return t
+}
+
+// node is what a tree leaves for those that are built on it: where its entries begin, and which of them matter.
+type node struct {
+	starts []uint32 // of each entry, and the end
+	marks  []mark
+	valid  bool
+}
+
+// mark is an entry that matters: where it begins in the tree, and which it is.
+type mark struct {
+	start uint32
+	entry uint32
+}
+
+// span is a stretch of the base that a tree holds.
+type span struct{ at, from, n int }
+
+// visitor reads the entries of trees. Of a tree that is built on another one it reads only the entries that differ.
+func (t *trees) visitor(worker int) func(*gitobj.Object) error {
+	var spans []span
+	return func(o *gitobj.Object) error {
+		if o.Large() {
+			t.r.repo.Problems.Add(gitobj.ProblemObject, t.r.from.Name(o.Number).String(), "a tree that is larger than the limit")
+			return nil
+		}
+		n, _ := o.Own.(*node) // ours or none
+		if n == nil {
+			n = &node{}
+			o.Own = n
+		}
+		n.starts, n.marks, n.valid = n.starts[:0], n.marks[:0], false
+		data, err := o.Data()
+		if err != nil {
+			return err
+		}
+		spans = spans[:0]
+		var base *node
+		if o.Base != nil {
+			if base, _ = o.Base.Own.(*node); base != nil && base.valid {
+				o.Copies(func(at, from, n int) bool {
+					spans = append(spans, span{at, from, n})
+					return true
+				})
+			}
+		}
+		n.valid = t.read(n, base, spans, data, !o.Leaf)
+		if !n.valid {
+			t.r.repo.Problems.Add(gitobj.ProblemObject, t.r.from.Name(o.Number).String(), "a tree that ends in the middle of an entry")
+		}
+		if !o.Dup {
+			t.keep(worker, int32(o.Number), n.marks) //nolint:gosec // a number of an object
+		}
+		return nil
+	}
+}
+
+// keep notes the entries of a tree that matter.
+func (t *trees) keep(worker int, tree int32, marks []mark) {
+	if len(marks) == 0 {
+		return
+	}
+	list := append(t.lists[worker], uint32(len(marks))) //nolint:gosec // entries of a tree
+	t.where[tree] = uint64(worker)<<whereShift | uint64(len(list))
+	for _, m := range marks {
+		list = append(list, m.entry)
+	}
+	t.lists[worker] = list
+}
+
+// read fills n with the entries of data, taking over from base what the spans say is the same. Where an entry begins in both, what
+// follows is the same up to the last entry that ends within the span.
+func (t *trees) read(n, base *node, spans []span, data []byte, starts bool) bool {
+	pos := 0
+	for pos < len(data) {
+		for len(spans) > 0 && spans[0].at+spans[0].n <= pos {
+			spans = spans[1:]
+		}
+		if len(spans) > 0 && spans[0].at <= pos {
+			s := spans[0]
+			from := uint32(s.from + pos - s.at) //nolint:gosec // within an object
+			if i, ok := slices.BinarySearch(base.starts, from); ok {
+				j, exact := slices.BinarySearch(base.starts, uint32(s.from+s.n)) //nolint:gosec // as above
+				if !exact {
+					j--
+				}
+				if j > i {
+					shift := uint32(pos) - from //nolint:gosec // may wrap, and wraps back
+					if starts {
+						for _, at := range base.starts[i:j] {
+							n.starts = append(n.starts, at+shift)
+						}
+					}
+					k, _ := slices.BinarySearchFunc(base.marks, from, func(m mark, at uint32) int { return int(m.start) - int(at) })
+					for ; k < len(base.marks) && base.marks[k].start < base.starts[j]; k++ {
+						n.marks = append(n.marks, mark{base.marks[k].start + shift, base.marks[k].entry})
+					}
+					pos += int(base.starts[j] - from)
+					continue
+				}
+			}
+		}
+		mode, name, raw, rest, ok := gitobj.NextEntry(data[pos:], t.r.width)
+		if !ok {
+			return false
+		}
+		if starts {
+			n.starts = append(n.starts, uint32(pos)) //nolint:gosec // within an object
+		}
+		if e, ok := t.entry(mode, name, raw); ok {
+			n.marks = append(n.marks, mark{uint32(pos), e}) //nolint:gosec // as above
+		}
+		pos = len(data) - len(rest)
+	}
+	if starts {
+		n.starts = append(n.starts, uint32(pos)) //nolint:gosec // as above
+	}
+	return true
+}
+
+// entry gives the number of an entry that matters. It counts objects that are named and not there.
+func (t *trees) entry(mode gitobj.Mode, name, raw []byte) (uint32, bool) {
+	if mode.IsModule() {
+		return 0, false
+	}
+	number := t.r.from.LookupRaw(raw)
+	if number < 0 {
+		t.r.missing(gitobj.MakeOID(raw))
+		return 0, false
+	}
+	e := entry{child: int32(number)} //nolint:gosec // a number of an object
+	switch {
+	case mode.IsTree():
+	case !t.r.hit.has(number):
+		return 0, false
+	case mode.IsLink():
+		e.kind = entryLink
+	default:
+		e.kind = entryFile
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	id, ok := t.nameOf[string(name)]
+	if !ok {
+		id = uint32(len(t.names)) //nolint:gosec // memory ends before
+		t.names = append(t.names, string(name))
+		t.nameOf[string(name)] = id
+	}
+	e.name = id
+	k, ok := t.numbers[e]
+	if !ok {
+		k = uint32(len(t.entries)) //nolint:gosec // memory ends before
+		t.entries = append(t.entries, e)
+		t.numbers[e] = k
+	}
+	return k, true
+}
+
+// missing counts an object that is named and not there. In a partial clone that is as it should be, and still not searched.
+func (r *run) missing(o gitobj.OID) {
+	if r.o.Only != nil {
+		return
+	}
+	if r.repo.Partial {
+		r.repo.Problems.Add(gitobj.ProblemPartial, o.String(), "only the remote has it")
+		return
+	}
+	r.repo.Problems.Add(gitobj.ProblemMissing, o.String(), "it is named and not there")
+}
+
+// list gives the entries of a tree that matter, by number in entries.
+func (t *trees) list(tree int32) []uint32 {
+	w := t.where[tree]
+	if w == 0 && t.r.earlier != nil && t.set[tree] != 0 { // of an earlier run, and wanted now
+		typ, data, err := t.r.from.Read(int(tree))
+		if err != nil || typ != gitobj.Tree {
+			return nil
+		}
+		var n node
+		t.read(&n, nil, nil, data, false)
+		t.keep(0, tree, n.marks)
+		w = t.where[tree]
+	}
+	if w == 0 {
+		return nil
+	}
+	list := t.lists[w>>whereShift]
+	at := w & (1<<whereShift - 1)
+	return list[at : at+uint64(list[at-1])]
+}
+
+// setOf gives the keys that a tree holds, in its names and in all that is below.
+func (t *trees) setOf(tree int32) setID {
+	if s, ok := t.set[tree]; ok {
+		return s
+	}
+	if t.going[tree] { // only a wrongly named object can hold itself
+		return 0
+	}
+	t.going[tree] = true
+	s := t.r.hits[tree]
+	for _, k := range t.list(tree) {
+		e := &t.entries[k]
+		if e.kind == entryTree {
+			s = t.r.sets.union(s, t.setOf(e.child))
+		} else {
+			s = t.r.sets.union(s, t.r.hits[e.child])
+		}
+	}
+	delete(t.going, tree)
+	t.set[tree] = s
+	return s
+}
