@@ -45,9 +45,12 @@ func (s *source) set(err error, values ...string) {
 
 func (s *source) Fetch(ctx context.Context) (keyring.Fetched, error) {
 	s.calls.Add(1)
-	if s.hold != nil {
+	s.mu.Lock()
+	hold := s.hold
+	s.mu.Unlock()
+	if hold != nil {
 		select {
-		case <-s.hold:
+		case <-hold:
 		case <-ctx.Done():
 			return keyring.Fetched{}, ctx.Err()
 		}
@@ -109,7 +112,9 @@ func TestRefreshAhead(t *testing.T) {
 		r := ring(t, s)
 		value(t, r)
 		s.set(nil, "b")
+		s.mu.Lock()
 		s.hold = make(chan struct{})
+		s.mu.Unlock()
 		time.Sleep(48*time.Minute + time.Second)
 		synctest.Wait()
 		before := time.Now()
@@ -195,7 +200,9 @@ func TestFirstFails(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
+	s.mu.Lock()
 	s.hold = make(chan struct{})
+	s.mu.Unlock()
 	if _, err := r.Value(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
