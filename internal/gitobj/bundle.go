@@ -232,7 +232,7 @@ func (r *Repo) entries(name string, data []byte) ([]uint64, error) {
 			r.Problems.Add(ProblemPack, name, reason(err))
 			break
 		}
-		offsets = append(offsets, uint64(at)) //nolint:gosec // positive
+		offsets = append(offsets, uint64(at))
 		at += skip + taken
 		if cap(buf) > bulky {
 			buf = nil
@@ -251,7 +251,7 @@ func makeIndex(names []OID, offsets []uint64, width int) []byte {
 		raw[i] = names[i].sum[:width]
 		if names[i].IsZero() {
 			raw[i] = make([]byte, width)
-			binary.BigEndian.PutUint64(raw[i][width-8:], uint64(i)+1) //nolint:gosec // positive
+			binary.BigEndian.PutUint64(raw[i][width-8:], uint64(i)+1)
 		}
 	}
 	slices.SortFunc(order, func(a, b int) int { return cmp.Or(bytes.Compare(raw[a], raw[b]), cmp.Compare(a, b)) })
@@ -261,7 +261,7 @@ func makeIndex(names []OID, offsets []uint64, width int) []byte {
 		for at < len(order) && int(raw[order[at]][0]) <= first {
 			at++
 		}
-		b = binary.BigEndian.AppendUint32(b, uint32(at)) //nolint:gosec // a pack's count has 32 bits
+		b = binary.BigEndian.AppendUint32(b, uint32(at))
 	}
 	for _, i := range order {
 		b = append(b, raw[i]...)

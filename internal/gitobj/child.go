@@ -216,7 +216,7 @@ func (c *Child) Walk(ctx context.Context, t Type, w Walk) error {
 	var some []int32
 	for i, k := range c.types {
 		if k == t && (w.Skip == nil || !w.Skip(i)) {
-			some = append(some, int32(i)) //nolint:gosec // memory ends before
+			some = append(some, int32(i))
 		}
 	}
 	if len(some) == 0 {

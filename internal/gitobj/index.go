@@ -114,7 +114,7 @@ func (x *packIndex) find(name []byte) int {
 		}
 	}
 	for lo < hi {
-		mid := int(uint(lo+hi) >> 1) //nolint:gosec // positive
+		mid := int(uint(lo+hi) >> 1)
 		at := x.key(mid)
 		switch {
 		case at < key:

@@ -55,7 +55,7 @@ type symbols struct {
 func newSymbols() *symbols {
 	s := &symbols{}
 	for i := range 256 {
-		s.lit[i] = flagLit | uint32(i)<<valueShift //nolint:gosec // below 256
+		s.lit[i] = flagLit | uint32(i)<<valueShift
 	}
 	s.lit[256] = flagEnd
 	for i := range lengthBase {
@@ -65,7 +65,7 @@ func newSymbols() *symbols {
 		s.dist[i] = uint32(distBase[i])<<valueShift | uint32(distExtra[i])<<extraShift
 	}
 	for i := range s.pre {
-		s.pre[i] = uint32(i) << valueShift //nolint:gosec // below 19
+		s.pre[i] = uint32(i) << valueShift
 	}
 	return s
 }
@@ -147,7 +147,7 @@ func (z *inflater) build(table []uint32, syms []uint32, lens []uint8, limit int)
 	}
 	for sym, l := range lens {
 		if l != 0 {
-			z.sorted[next[l]] = uint16(sym) //nolint:gosec // below 288
+			z.sorted[next[l]] = uint16(sym)
 			next[l]++
 		}
 	}
@@ -162,7 +162,7 @@ func (z *inflater) build(table []uint32, syms []uint32, lens []uint8, limit int)
 		}
 		full := uint32(1)<<l - 1
 		for n := count[l]; n > 0; n-- {
-			table[code] = syms[z.sorted[at]] | uint32(l) //nolint:gosec // at most 15
+			table[code] = syms[z.sorted[at]] | uint32(l)
 			at++
 			if code == full {
 				code = full + 1
@@ -232,7 +232,7 @@ func (r *reader) need(n uint) bool {
 func (r *reader) fill() {
 	if r.pos+8 <= len(r.src) {
 		r.buf |= binary.LittleEndian.Uint64(r.src[r.pos:]) << (r.n & 63)
-		r.pos += int((63 - r.n) >> 3) //nolint:gosec // at most 7
+		r.pos += int((63 - r.n) >> 3)
 		r.n |= 56
 		return
 	}
@@ -279,7 +279,7 @@ func (z *inflater) inflate(dst []byte, size int, src []byte) (taken, made int, e
 			return 0, made, err
 		}
 		if last {
-			return r.pos - int(r.n>>3), made, nil //nolint:gosec // at most 8
+			return r.pos - int(r.n>>3), made, nil
 		}
 	}
 }
@@ -294,7 +294,7 @@ func (r *reader) stored(dst []byte, made, size int) (int, error) {
 	if n != not^0xffff {
 		return made, errInflate
 	}
-	r.pos -= int(r.n >> 3) //nolint:gosec // at most 8
+	r.pos -= int(r.n >> 3)
 	r.buf, r.n = 0, 0
 	have := min(int(n), len(r.src)-r.pos)
 	if made+have > size {
@@ -368,7 +368,7 @@ func (z *inflater) dynamic(r *reader) (lb, db int, err error) {
 		r.take(n)
 		sym := e >> valueShift
 		if sym < 16 {
-			lens[i] = uint8(sym) //nolint:gosec // below 16
+			lens[i] = uint8(sym)
 			i++
 			continue
 		}
@@ -420,7 +420,7 @@ func decode(in *reader, dst []byte, made, size int, lit []uint32, lb int, dist [
 		}
 		if r.pos+8 <= len(r.src) {
 			r.buf |= binary.LittleEndian.Uint64(r.src[r.pos:]) << (r.n & 63)
-			r.pos += int((63 - r.n) >> 3) //nolint:gosec // at most 7
+			r.pos += int((63 - r.n) >> 3)
 			r.n |= 56
 		} else {
 			for r.n <= 56 && r.pos < len(r.src) {

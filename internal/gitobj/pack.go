@@ -125,7 +125,7 @@ func (p *pack) parse() {
 	}
 	for i := range n {
 		if p.heads[i].base == wholeBase {
-			p.spread(int32(i), p.heads[i].typ) //nolint:gosec // as above
+			p.spread(int32(i), p.heads[i].typ)
 		}
 	}
 }
@@ -156,7 +156,7 @@ func (p *pack) sort() {
 	high := uint64(0)
 	for i := range n {
 		o := uint64(p.index.offset(i)) //nolint:gosec // a negative one sorts last and is out of bounds
-		all[i], p.at[i] = o, uint32(i) //nolint:gosec // at most MaxInt32
+		all[i], p.at[i] = o, uint32(i)
 		high = max(high, o)
 	}
 	other := make([]uint32, n)
@@ -176,7 +176,7 @@ func (p *pack) sort() {
 		p.at, other = other, p.at
 	}
 	for r, i := range p.at {
-		p.offsets[r], p.rank[i] = all[i], uint32(r) //nolint:gosec // at most MaxInt32
+		p.offsets[r], p.rank[i] = all[i], uint32(r)
 	}
 }
 

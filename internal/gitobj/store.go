@@ -205,7 +205,7 @@ func (s *Store) prepare(k int) {
 		h := &p.heads[i]
 		if h.base == outsideBase && h.typ == 0 {
 			if t := s.TypeOf(s.Lookup(p.baseName(i))); t != 0 {
-				p.spread(int32(i), t) //nolint:gosec // at most MaxInt32
+				p.spread(int32(i), t)
 			}
 		}
 		name := p.index.name(int(p.at[i]))

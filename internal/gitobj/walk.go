@@ -226,9 +226,9 @@ func (s *Store) Walk(ctx context.Context, t Type, w Walk) error {
 		for i := range p.heads {
 			switch h := &p.heads[i]; {
 			case h.typ == 0 && t == Blob:
-				s.broken(p, int32(i)) //nolint:gosec // at most MaxInt32
+				s.broken(p, int32(i))
 			case h.typ == t && h.base < 0:
-				roots = append(roots, int32(i)) //nolint:gosec // at most MaxInt32
+				roots = append(roots, int32(i))
 				if len(roots) == chunk {
 					jobs = append(jobs, job{pack: p, roots: roots})
 					roots = nil
@@ -245,7 +245,7 @@ func (s *Store) Walk(ctx context.Context, t Type, w Walk) error {
 			if k := l.typeAt(i); l.dup[i] || k != 0 && k != t || w.Skip != nil && w.Skip(l.start+i) {
 				continue
 			}
-			if some = append(some, int32(i)); len(some) == chunk { //nolint:gosec // files in a directory
+			if some = append(some, int32(i)); len(some) == chunk {
 				jobs = append(jobs, job{loose: l, roots: some})
 				some = nil
 			}

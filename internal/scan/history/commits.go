@@ -148,7 +148,7 @@ func (c *commits) link(r *run) {
 	all = slices.CompactFunc(all, func(a, b commit) bool { return a.number == b.number })
 	at := make(map[int32]int32, len(all))
 	for i := range all {
-		at[all[i].number] = int32(i) //nolint:gosec // memory ends before
+		at[all[i].number] = int32(i)
 	}
 	children := make([][]int32, len(all))
 	waits := make([]int32, len(all))
@@ -158,14 +158,14 @@ func (c *commits) link(r *run) {
 			return !ok
 		})
 		for _, p := range all[i].parents {
-			children[at[p]] = append(children[at[p]], int32(i)) //nolint:gosec // as above
+			children[at[p]] = append(children[at[p]], int32(i))
 			waits[i]++
 		}
 	}
 	order := make([]int32, 0, len(all))
 	for i := range all {
 		if waits[i] == 0 {
-			order = append(order, int32(i)) //nolint:gosec // as above
+			order = append(order, int32(i))
 		}
 	}
 	for k := 0; k < len(order); k++ {
@@ -178,7 +178,7 @@ func (c *commits) link(r *run) {
 	c.list = make([]commit, len(order))
 	for k, i := range order {
 		c.list[k] = all[i]
-		c.at[all[i].number] = int32(k) //nolint:gosec // as above
+		c.at[all[i].number] = int32(k)
 	}
 	for i := range all {
 		if waits[i] > 0 { // only a wrongly named object can be its own ancestor

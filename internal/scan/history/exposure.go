@@ -123,8 +123,8 @@ func (g *graph) traces(n int) []trace {
 			covered[p] = s.union(covered[p], s.intersect(s.union(g.tree[p], g.own[p]), has))
 		}
 		for _, k := range s.keys(s.minus(has, hadBefore)) {
-			if t := &all[k]; t.first < 0 || g.before(int32(i), t.first) { //nolint:gosec // a place in the list
-				t.first = int32(i) //nolint:gosec // as above
+			if t := &all[k]; t.first < 0 || g.before(int32(i), t.first) {
+				t.first = int32(i)
 			}
 		}
 		for _, k := range s.keys(s.minus(inherited, g.tree[i])) {
@@ -133,7 +133,7 @@ func (g *graph) traces(n int) []trace {
 				adopted = adopted || !s.has(g.tree[p], k) && s.has(g.ever[p], k)
 			}
 			if !adopted {
-				all[k].removed = append(all[k].removed, int32(i)) //nolint:gosec // as above
+				all[k].removed = append(all[k].removed, int32(i))
 			}
 		}
 		var back setID
@@ -141,13 +141,13 @@ func (g *graph) traces(n int) []trace {
 			back = s.union(back, s.intersect(g.tree[i], s.minus(g.ever[p], g.tree[p])))
 		}
 		for _, k := range s.keys(back) {
-			all[k].reintroduced = append(all[k].reintroduced, int32(i)) //nolint:gosec // as above
+			all[k].reintroduced = append(all[k].reintroduced, int32(i))
 		}
 	}
 	for i := range g.list {
 		for _, k := range s.keys(s.minus(s.union(g.tree[i], g.own[i]), covered[i])) {
-			if t := &all[k]; t.last < 0 || g.before(t.last, int32(i)) { //nolint:gosec // as above
-				t.last = int32(i) //nolint:gosec // as above
+			if t := &all[k]; t.last < 0 || g.before(t.last, int32(i)) {
+				t.last = int32(i)
 			}
 		}
 	}
@@ -549,10 +549,10 @@ func (r *run) paths(spots map[int32]map[spot]bool) {
 	below := map[int32]bool{}
 	var rest []int32
 	for n, w := range t.where {
-		if w == 0 && len(r.names[int32(n)]) == 0 { //nolint:gosec // a number of an object
+		if w == 0 && len(r.names[int32(n)]) == 0 {
 			continue
 		}
-		tree := int32(n) //nolint:gosec // as above
+		tree := int32(n)
 		if leads(tree) && !seen[visit{tree, ""}] {
 			rest = append(rest, tree)
 			for _, k := range t.list(tree) {

@@ -330,7 +330,7 @@ func (r *run) remember(spots map[int32]map[spot]bool) *State {
 	s.Keys = r.keys
 	for n, w := range r.trees.where {
 		if w != 0 {
-			r.trees.setOf(int32(n)) //nolint:gosec // a number of an object
+			r.trees.setOf(int32(n))
 		}
 	}
 	for n, set := range r.trees.set {

@@ -139,7 +139,7 @@ func (t *trees) read(n, base *node, spans []span, data []byte, starts bool) bool
 					j--
 				}
 				if j > i {
-					shift := uint32(pos) - from //nolint:gosec // may wrap, and wraps back
+					shift := uint32(pos) - from
 					if starts {
 						for _, at := range base.starts[i:j] {
 							n.starts = append(n.starts, at+shift)
@@ -159,15 +159,15 @@ func (t *trees) read(n, base *node, spans []span, data []byte, starts bool) bool
 			return false
 		}
 		if starts {
-			n.starts = append(n.starts, uint32(pos)) //nolint:gosec // within an object
+			n.starts = append(n.starts, uint32(pos))
 		}
 		if e, ok := t.entry(mode, name, raw); ok {
-			n.marks = append(n.marks, mark{uint32(pos), e}) //nolint:gosec // as above
+			n.marks = append(n.marks, mark{uint32(pos), e})
 		}
 		pos = len(data) - len(rest)
 	}
 	if starts {
-		n.starts = append(n.starts, uint32(pos)) //nolint:gosec // as above
+		n.starts = append(n.starts, uint32(pos))
 	}
 	return true
 }
