@@ -244,3 +244,17 @@ func urgency(k *Key) int {
 		return 2
 	}
 }
+
+// MoreGaps counts gaps of which nothing else is known.
+func (c *Collector) MoreGaps(n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.moreGaps += n
+}
+
+// Placeholders counts placeholders that were not handed to Match.
+func (c *Collector) Placeholders(n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.counts.Placeholders += n
+}

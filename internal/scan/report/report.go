@@ -125,7 +125,7 @@ type Ignored struct {
 
 // Place is one spot that holds a key.
 type Place struct {
-	// Source is where the place lies: "file", "stdin", "history", "staged" or "incoming".
+	// Source is where the place lies: "file", "stdin", "history", "staged", "outgoing" or "incoming".
 	Source string `json:"source"`
 	// Repository is set where several were scanned.
 	Repository Text `json:"repository,omitzero"`

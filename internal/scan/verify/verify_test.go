@@ -251,7 +251,7 @@ func TestAtMostFiveEachSecondAndTwoHundredInAll(t *testing.T) {
 			mu.Unlock()
 			io.WriteString(w, "{}")
 		})}
-		go srv.Serve(net)
+		go func() { _ = srv.Serve(net) }()
 		v, err := New(Options{Families: []string{Anthropic}, URLs: map[string]string{Anthropic: "http://127.0.0.1"}, dial: net.dial})
 		if err != nil {
 			t.Fatal(err)
