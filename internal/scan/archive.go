@@ -40,8 +40,9 @@ func (f *finder) open(kind container, r io.Reader, fr *frame) {
 		if !fr.doc.fixed {
 			inner.doc = &document{inner: fr.doc.inner}
 		}
+		before := len(f.gaps)
 		f.stream(&meter{f: f, in: in, out: out}, &inner)
-		if kind == gzipFile {
+		if kind == gzipFile && len(f.gaps) == before {
 			rest := *fr
 			rest.doc = &document{inner: fr.doc.inner, fresh: true, fixed: true, offset: fr.doc.offset, line: fr.doc.line, allowed: fr.doc.allowed}
 			f.windows(in, &rest)

@@ -58,12 +58,12 @@ func flatten(b []byte, at, most int, j joints, keep func(byte) bool) (v view, hi
 	return v, hit
 }
 
-// flattenText copies the neighbourhood of at without joints. hit is the index of at in the text.
-func flattenText(b []byte, at int, j joints) (v view, hit int) {
-	const before, behind = 256, 2 << 10
+// flattenText copies the neighbourhood of at without joints, up to the end of the value that goes through at. hit is the index of at in the text.
+func flattenText(b []byte, at, most int, j joints) (v view, hit int) {
+	const before = 256
 	hit = -1
-	i, end := max(0, at-before), min(len(b), at+behind)
-	v.text, v.pos = make([]byte, 0, end-i), make([]int32, 0, end-i)
+	i, end := max(0, at-before), min(len(b), at+longestJoint+4*most)
+	v.text, v.pos = make([]byte, 0, before+most), make([]int32, 0, before+most)
 	for i < end {
 		if i == at {
 			hit = len(v.text)
@@ -74,6 +74,10 @@ func flattenText(b []byte, at int, j joints) (v view, hit int) {
 		}
 		v.put(b[i], i)
 		i++
+		if hit >= 0 && (len(v.text) > hit+most || !base64Digit(b[i-1]) && b[i-1] != '=') {
+			v.whole = true // of longer values only the start is looked at
+			return v, hit
+		}
 	}
 	v.whole = end == len(b)
 	return v, hit
@@ -87,9 +91,6 @@ type base64Reader struct {
 	out  [3]byte
 	done bool
 }
-
-// end reports whether the run reached the end of the text.
-func (r *base64Reader) end() bool { return r.done && r.i >= len(r.text) }
 
 // Read gives decoded bytes, and io.EOF at the end of the run.
 func (r *base64Reader) Read(p []byte) (int, error) {
@@ -257,14 +258,20 @@ func wideView(b []byte, at int) view {
 // escapeView decodes the escapes of one form in the neighbourhood of at and leaves the rest as it is.
 func escapeView(b []byte, at int, f form) view {
 	var out view
+	anchor := false // something is escaped where the anchor is
 	i, end := max(0, at-back), min(len(b), at+ahead)
 	for i < end {
 		c, n := escape(b[i:end], f)
 		if n == 0 {
 			c, n = b[i], 1
+		} else if i > at-8 && i < at+24 {
+			anchor = true
 		}
 		out.put(c, i)
 		i += n
+	}
+	if !anchor {
+		return view{}
 	}
 	out.whole = end == len(b)
 	return out

@@ -52,6 +52,7 @@ type frame struct {
 	doc    *document
 	form   string
 	depth  int
+	runEnd int  // where the last run of base64 with packed data ends
 	cut    bool // the text goes on behind its end, and another frame will show it
 }
 
@@ -76,6 +77,7 @@ func (f *finder) object(b []byte) {
 			return
 		}
 		// What could not be opened is searched as it is.
+		doc.fresh = true
 	}
 	f.text(&frame{text: b, doc: doc})
 }
@@ -219,7 +221,14 @@ func (f *finder) plain(fr *frame, at, family int) {
 	for end < len(fr.text) && end < at+longestBody && (URLSafe.Has(fr.text[end]) || Base64.Has(fr.text[end]) && fr.text[end] != '=') {
 		end++
 	}
-	interrupted := !tried && at > 0 || joint(fr.text[end:], literals|breaks|marks) > 0
+	interrupted := joint(fr.text[end:], literals|breaks|marks) > 0
+	if !tried && at > 0 {
+		// An anchor from the end of a prefix, whose beginning may stand before an interruption.
+		if v, hit := flattenText(fr.text, at, 8, literals|breaks|marks); hit >= 0 {
+			fam.candidates(v.text, hit, func(candidate) { tried = true })
+		}
+		interrupted = tried
+	}
 	if exact || interrupted && f.split(fr, at, fam) {
 		return
 	}
@@ -231,7 +240,8 @@ func (f *finder) plain(fr *frame, at, family int) {
 // split matches around an anchor with literals put together and line ends left out. It takes only what then is exact.
 func (f *finder) split(fr *frame, at int, fam *Family) bool {
 	for _, j := range []joints{literals, literals | breaks | marks} {
-		v, hit := flattenText(fr.text, at, j)
+		v, hit := flattenText(fr.text, at, longestBody+100, j)
+		f.output -= int64(len(v.text))
 		if hit < 0 || len(v.text) == 0 {
 			continue
 		}
@@ -318,17 +328,28 @@ func (f *finder) packed(fr *frame, at, phase int) bool {
 	if phase != 0 {
 		return false
 	}
+	head := make([]byte, 24)
+	if n, _ := (&base64Reader{text: fr.text[at:min(len(fr.text), at+100)]}).Read(head); !plausible(head[:n]) || f.over(fr) {
+		return false
+	}
 	r := &base64Reader{text: fr.text[at:]}
 	doc := &document{fixed: true, inner: fr.doc.inner}
 	doc.offset, doc.line, doc.allowed = fr.place(at)
 	before, output := len(f.gaps), f.output
 	f.stream(r, &frame{doc: doc, form: chain(fr.form, "base64"), depth: fr.depth + 1})
-	_, _ = io.Copy(io.Discard, r)
 	if output-f.output < 64 {
 		// Characters that happen to look like the start of compressed data.
 		f.gaps = f.gaps[:before]
 	}
-	if fr.cut && r.end() {
+	f.output -= int64(r.i) // what was taken in is work too
+	if !fr.cut {
+		return false
+	}
+	if at >= fr.runEnd {
+		_, _ = io.Copy(io.Discard, r)
+		fr.runEnd = at + r.i
+	}
+	if fr.runEnd >= len(fr.text) {
 		// A larger window shows the rest; what is damaged by the cut is no gap.
 		f.gaps = f.gaps[:before]
 		return true

@@ -5,7 +5,7 @@ import "bytes"
 // allowMark, on the line of a key, asks for leniency. Whether it is granted is the caller's to say.
 const allowMark = "keywright" + ":allow"
 
-// lineCounter gives the line of an offset. It counts onwards from the last answer, and from the start when asked backwards.
+// lineCounter gives the line of an offset. It counts from the last answer.
 type lineCounter struct {
 	text   []byte
 	base   int64 // the offset of text in the document, whose first line here is first
@@ -30,16 +30,18 @@ func (l *lineCounter) where(offset int64) (int, bool) {
 	}
 	o := l.at64(offset)
 	if o < l.at {
-		l.at, l.line = 0, l.first
+		l.line -= bytes.Count(l.text[o:l.at], []byte{'\n'})
+	} else {
+		l.line += bytes.Count(l.text[l.at:o], []byte{'\n'})
 	}
-	l.line += bytes.Count(l.text[l.at:o], []byte{'\n'})
 	l.at = o
-	low := max(bytes.LastIndexByte(l.text[:o], '\n'), o-4096)
-	high := len(l.text)
-	if i := bytes.IndexByte(l.text[o:], '\n'); i >= 0 {
+	const wide = 4096 // longer lines are looked at in part
+	low, high := max(o-wide, 0), min(o+wide, len(l.text))
+	low += bytes.LastIndexByte(l.text[low:o], '\n') + 1
+	if i := bytes.IndexByte(l.text[o:high], '\n'); i >= 0 {
 		high = o + i
 	}
-	return l.line, bytes.Contains(l.text[max(low, 0):min(high, o+4096)], []byte(allowMark))
+	return l.line, bytes.Contains(l.text[low:high], []byte(allowMark))
 }
 
 // slide forgets the text before base, whose lines it counts, and awaits the window that starts there.

@@ -44,3 +44,25 @@ func containerOf(b []byte) container {
 	}
 	return noContainer
 }
+
+// plausible looks closer at the start of data that claims to be gzip. Other data is plausible.
+func plausible(b []byte) bool {
+	if len(b) < 18 || containerOf(b) != gzipFile {
+		return len(b) >= 18
+	}
+	flags, extra, system := b[3], b[8], b[9]
+	if flags&0xe0 != 0 || extra != 0 && extra != 2 && extra != 4 || system > 20 && system != 255 {
+		return false
+	}
+	if flags != 0 {
+		return true // names and the like stand before the first block
+	}
+	switch b[10] >> 1 & 3 {
+	case 0: // stored: the length, and the length inverted
+		return b[11]^b[13] == 0xff && b[12]^b[14] == 0xff
+	case 3:
+		return false
+	default:
+		return true
+	}
+}

@@ -191,7 +191,7 @@ func archivePlaces() []Place {
 			return []byte("{\"z\":\"" + b64(string(xzOf(text(g, key)))) + "\"}")
 		}),
 		p("tar.gz in base64 across windows", func(g *Garden, key string) []byte {
-			return []byte("d: " + b64(string(Gzip(tarOf(file{"noise", g.Noise(5 << 20)}, config(text(g, key)))))) + "\n")
+			return []byte("d: " + b64(string(Gzip(tarOf(file{"noise", g.Noise(2 << 20)}, config(text(g, key)))))) + "\n")
 		}),
 		p("OCI image", func(g *Garden, key string) []byte { return ociImage(file{"app/.env", text(g, key)}) }),
 		p("docker save", func(g *Garden, key string) []byte { return dockerSave(file{"root/.env", text(g, key)}) }),

@@ -60,7 +60,7 @@ func edgePlaces() []Place {
 	}
 	return append(all,
 		Place{Name: "long line", Make: func(g *Garden, key string) []byte {
-			return []byte("var a=\"" + g.Text(alnum+" ;,.", 3<<20) + "\",k=\"" + key + "\";" + g.Text(alnum+" ;,.", 1<<20))
+			return []byte("var a=\"" + g.Text(alnum+" ;,.", 3<<19) + "\",k=\"" + key + "\";" + g.Text(alnum+" ;,.", 1<<19))
 		}},
 		Place{Name: "binary", Make: func(g *Garden, key string) []byte {
 			return append(append(append([]byte("\x7fELF\x02\x01\x01"), g.Noise(100_003)...), key...), g.Noise(50_000)...)
@@ -69,7 +69,7 @@ func edgePlaces() []Place {
 			return append(append(bytes.Repeat([]byte("line of text\n"), (8<<20)/13-2), key...), g.Noise(100)...)
 		}},
 		Place{Name: "deep in a large file", Make: func(g *Garden, key string) []byte {
-			return append(append(bytes.Repeat([]byte("0123456789abcde\n"), (17<<20)/16), key...), '\n')
+			return append(append(bytes.Repeat([]byte("0123456789abcde\n"), (5<<20)/16), key...), '\n')
 		}},
 	)
 }

@@ -45,7 +45,7 @@ func key() string {
 }
 
 func TestPlantedTree(t *testing.T) {
-	for _, seed := range []uint64{1, 2, 77} {
+	for _, seed := range []uint64{1, 77} {
 		dir := t.TempDir()
 		truth, err := plant.Tree(dir, seed)
 		if err != nil {
