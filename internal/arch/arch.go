@@ -53,5 +53,6 @@ var revealers = map[string]string{
 	"config":                     "hands a value to an owner's test, and reads the URL of a database",
 	"consumer":                   "sets a header that was given by reference",
 	"location/exec":              "the place",
+	"scan/run":                   "shows the prefix and four characters when a person asks for the hint",
 	"demo":                       "plays the person at the Console and the applications",
 }

@@ -214,6 +214,29 @@ func (r *Report) Finish(version string, started time.Time, took time.Duration) {
 		return cmp.Or(strings.Compare(a.Repository.s, b.Repository.s), strings.Compare(a.Path.s, b.Path.s), strings.Compare(a.Object, b.Object),
 			strings.Compare(a.Inner.s, b.Inner.s), strings.Compare(a.Reason, b.Reason))
 	})
+	r.Gaps = alike(r.Gaps)
+}
+
+// alike joins neighbours that say the same.
+func alike(gaps []Gap) []Gap {
+	joined := gaps[:0]
+	for _, g := range gaps {
+		times := max(1, g.Times)
+		g.Times = 0
+		if n := len(joined); n > 0 {
+			last := joined[n-1]
+			last.Times = 0
+			if last == g {
+				joined[n-1].Times = max(1, joined[n-1].Times) + times
+				continue
+			}
+		}
+		if times > 1 {
+			g.Times = times
+		}
+		joined = append(joined, g)
+	}
+	return joined
 }
 
 func comparePlaces(a, b Place) int {

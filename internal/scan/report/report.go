@@ -187,6 +187,8 @@ type Gap struct {
 	Object     string `json:"object,omitempty"`
 	Inner      Text   `json:"inner,omitzero"`
 	Reason     string `json:"reason"`
+	// Times counts parts of it that were left out for the same reason; zero means one.
+	Times int `json:"times,omitempty"`
 }
 
 // Found reports whether any key wants a person.

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"io"
 	"net/url"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -374,12 +375,12 @@ func TestAReportIsBounded(t *testing.T) {
 	for i := range mostPlaces + 10 {
 		c.Match(scan.Match{Grade: scan.Exact, ID: "kf_1", Line: i + 1, Offset: int64(i)}, At{Source: "file", Path: "a"})
 	}
-	for range mostGaps + 5 {
-		c.Gap(Gap{Reason: "x"})
+	for i := range mostGaps + 5 {
+		c.Gap(Gap{Reason: "x", Object: strconv.Itoa(i / 2)})
 	}
 	r := c.Report()
 	r.Finish("", time.Time{}, 0)
-	if len(r.Keys[0].Places) != mostPlaces || r.Keys[0].MorePlaces != 10 || r.Counts.Places != mostPlaces+10 || len(r.Gaps) != mostGaps || r.MoreGaps != 5 || r.Complete {
+	if len(r.Keys[0].Places) != mostPlaces || r.Keys[0].MorePlaces != 10 || r.Counts.Places != mostPlaces+10 || len(r.Gaps) != mostGaps/2 || r.Gaps[0].Times != 2 || r.MoreGaps != 5 || r.Complete {
 		t.Errorf("%d places, %d gaps, %+v", len(r.Keys[0].Places), len(r.Gaps), r.Counts)
 	}
 }

@@ -219,9 +219,9 @@ func (k *Key) sentence(p Place) string {
 
 func (g Gap) sentence() string {
 	if what := g.What(); what != "" {
-		return "not searched: " + what + ": " + g.Reason
+		return "not searched: " + what + ": " + g.Why()
 	}
-	return "not searched: " + g.Reason
+	return "not searched: " + g.Why()
 }
 
 // uri gives the path as a relative or absolute URI reference, with everything escaped that is not plain.

@@ -140,9 +140,9 @@ func (p *printer) gaps(r *Report, o TableOptions) {
 		shown = shown[:someGaps]
 	}
 	for _, g := range shown {
-		s := "  " + g.Reason
+		s := "  " + g.Why()
 		if what := g.What(); what != "" {
-			s = "  " + what + ": " + g.Reason
+			s = "  " + what + ": " + g.Why()
 		}
 		p.line(s)
 	}

@@ -290,6 +290,14 @@ func (g Gap) What() string {
 	return strings.Join(parts, ", ")
 }
 
+// Why gives the reason of a gap, and how often it holds.
+func (g Gap) Why() string {
+	if g.Times > 1 {
+		return g.Reason + fmt.Sprintf(" (%d times)", g.Times)
+	}
+	return g.Reason
+}
+
 func names(all []Text) string {
 	const most = 3
 	var s []string

@@ -1,0 +1,174 @@
+package run
+
+import (
+	"context"
+	"io"
+	"path/filepath"
+	"strings"
+
+	"github.com/keywright/keywright/internal/fault"
+	"github.com/keywright/keywright/internal/gitobj"
+	"github.com/keywright/keywright/internal/scan"
+	"github.com/keywright/keywright/internal/scan/history"
+	"github.com/keywright/keywright/internal/scan/report"
+)
+
+// repository searches the history of the repository at path. root is the directory that its pointers may not leave.
+func (s *scanner) repository(ctx context.Context, path, root string) error {
+	s.progress.enter("history of " + s.names.Text(path).String())
+	repo, err := gitobj.Open(path, gitobj.Options{Root: root, FollowExternal: s.o.FollowExternal})
+	if err != nil {
+		if ctx.Err() != nil {
+			return fault.In(ctx.Err(), "scan")
+		}
+		reason := "the repository cannot be opened: " + fault.KindOf(err).String()
+		if fault.Is(err, fault.Forbidden) {
+			reason = "its history lies outside of what was given; --follow-external reads it there"
+		}
+		s.sink.Gap(report.Gap{Path: s.names.Text(path), Reason: reason})
+		return nil
+	}
+	defer repo.Close()
+	search := &counted{Searcher: s.historySearcher(), p: s.progress}
+	res, err := history.Search(ctx, repo, history.Options{Searcher: search, Now: s.o.Now(), Workers: s.o.Workers})
+	if err != nil {
+		return err
+	}
+	s.sink.Scanned(report.Scanned{Repositories: 1, Objects: res.Objects + res.Skipped, Commits: res.Commits})
+	name := func(p string) string { return historic(path, repo.WorkTree == "", p) }
+	for i := range res.Places {
+		p := &res.Places[i]
+		at := report.At{Source: "history", Part: p.Part, Object: p.Object.String()}
+		if p.Path != "" {
+			at.Path = name(p.Path)
+		} else if s.several {
+			at.Repository = path
+		}
+		s.match(p.Match, at)
+	}
+	for id, e := range res.Exposure {
+		s.sink.Expose(id, s.exposure(path, e))
+	}
+	for _, g := range res.Gaps {
+		s.sink.Gap(report.Gap{Repository: s.names.Text(path), Object: g.Object.String(), Inner: s.names.Text(g.Inner), Reason: g.Reason})
+	}
+	for _, p := range res.Problems {
+		s.problem(path, p)
+	}
+	if n := res.ProblemCount - len(res.Problems); n > 0 {
+		s.sink.MoreGaps(n)
+	}
+	return nil
+}
+
+// historic gives a path in a repository as a person would name it: beside the files of a work tree, or behind the name of a bare one.
+func historic(repo string, bare bool, path string) string {
+	switch {
+	case !bare:
+		return filepath.Join(repo, path)
+	case repo == ".":
+		return path
+	default:
+		return strings.TrimSuffix(repo, "/") + ":" + path
+	}
+}
+
+func (s *scanner) problem(path string, p gitobj.Problem) {
+	g := report.Gap{Repository: s.names.Text(path), Reason: p.Why}
+	switch p.Kind {
+	case gitobj.ProblemObject, gitobj.ProblemMissing:
+		g.Object = s.names.Text(p.Name).String()
+	default:
+		g.Path = s.names.Text(p.Name)
+	}
+	s.sink.Gap(g)
+}
+
+// mostNames is how many refs of an exposure are listed.
+const mostNames = 100
+
+func (s *scanner) exposure(path string, e *history.Exposure) report.Exposure {
+	x := report.Exposure{
+		InHead: e.InHead, Pushed: string(e.Pushed), PushedAt: e.PushedAt.UTC(), Only: e.Only, From: e.From.UTC(), To: e.To.UTC(), Days: e.Days,
+		First: s.commit(e.First), Last: s.commit(e.Last), Removed: s.commits(e.Removed), Reintroduced: s.commits(e.Reintroduced),
+		PushedTo: s.texts(e.PushedTo),
+	}
+	if e.PushedAt.IsZero() {
+		x.PushedAt = e.PushedAt
+	}
+	if e.To.IsZero() {
+		x.To = e.To
+	}
+	if s.several {
+		x.Repository = s.names.Text(path)
+	}
+	x.MoreRefs = max(0, len(e.Refs)-mostNames)
+	x.Refs = s.texts(e.Refs[:min(len(e.Refs), mostNames)])
+	x.Tips = s.texts(e.Tips[:min(len(e.Tips), mostNames)])
+	return x
+}
+
+func (s *scanner) texts(all []string) []report.Text {
+	var out []report.Text
+	for _, a := range all {
+		out = append(out, s.names.Text(short(a)))
+	}
+	return out
+}
+
+// short gives a ref as people call it.
+func short(ref string) string {
+	for _, p := range []string{"refs/heads/", "refs/remotes/", "refs/"} {
+		if s, ok := strings.CutPrefix(ref, p); ok {
+			return s
+		}
+	}
+	return ref
+}
+
+func (s *scanner) commit(c *history.Commit) *report.Commit {
+	if c == nil {
+		return nil
+	}
+	return &report.Commit{
+		ID: c.OID.String(), Author: s.names.Text(c.Author), Authored: c.Authored.UTC(), Committer: s.names.Text(c.Committer), Committed: c.Committed.UTC(),
+		Subject: s.names.Text(c.Subject),
+	}
+}
+
+// mostCommits is how many commits that took a key out, or brought it back, are listed.
+const mostCommits = 100
+
+func (s *scanner) commits(all []history.Commit) []report.Commit {
+	var out []report.Commit
+	// The last ones say more than the first.
+	for i := max(0, len(all)-mostCommits); i < len(all); i++ {
+		out = append(out, *s.commit(&all[i]))
+	}
+	return out
+}
+
+// counted is a Searcher that counts what it looks at.
+type counted struct {
+	*scan.Searcher
+	p *Progress
+}
+
+// Anchored implements history.Searcher.
+func (c *counted) Anchored(b []byte) bool {
+	c.p.bytes.Add(int64(len(b)))
+	return c.Searcher.Anchored(b)
+}
+
+// AnchoredPart implements history.Searcher.
+func (c *counted) AnchoredPart(b []byte) bool {
+	c.p.bytes.Add(int64(len(b)))
+	return c.Searcher.AnchoredPart(b)
+}
+
+// Stream implements history.Searcher.
+func (c *counted) Stream(ctx context.Context, r io.Reader, yield func(scan.Match)) []scan.Gap {
+	return c.Searcher.Stream(ctx, &counter{r: r, n: &c.p.bytes, ctx: ctx}, yield)
+}
+
+var _ history.Searcher = (*counted)(nil)
