@@ -95,7 +95,8 @@ type Result struct {
 	ProblemCount int
 	// Complete is false when there are problems or gaps.
 	Complete bool
-	// State is for the next run; nil when this one was not complete or Version is empty. It holds no value.
+	// State is for the next run; nil when Version is empty, when a path that would have to be kept holds a key, or when more objects are
+	// missing or corrupt than are kept by name. It holds no value.
 	State *State
 }
 
@@ -165,6 +166,7 @@ func Search(ctx context.Context, repo *gitobj.Repo, o Options) (*Result, error) 
 		r.from, r.workers = c, 1
 	}
 	r.earlier = r.recall()
+	r.earlier.complain()
 	if err := r.walk(ctx); err != nil {
 		return nil, err
 	}
@@ -179,7 +181,7 @@ func Search(ctx context.Context, repo *gitobj.Repo, o Options) (*Result, error) 
 	})
 	res.Problems, res.ProblemCount = repo.Problems.Named(), repo.Problems.Total()
 	res.Complete = res.ProblemCount == 0 && len(res.Gaps) == 0
-	if res.Complete && o.Version != "" && !o.Child && o.Only == nil {
+	if o.Version != "" && !o.Child && o.Only == nil {
 		res.State = r.remember(spots)
 	}
 	return res, nil

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/gob"
+	"maps"
 	"slices"
 	"sort"
 
@@ -12,8 +13,8 @@ import (
 	"github.com/keywright/keywright/internal/scan"
 )
 
-// State is what a complete run leaves for the next one: which packs and loose objects were searched, which objects hold something, and what
-// the graph says about them. It holds no value: objects that hold keys are read again.
+// State is what a run leaves for the next one: which packs and loose objects were searched, which objects hold something, which could not
+// be read, and what the graph says about them. It holds no value: objects that hold keys are read again.
 type State struct {
 	s stored
 }
@@ -39,6 +40,8 @@ type stored struct {
 	// Trees that hold keys.
 	Trees   []byte
 	TreeSet []uint32
+	// Problems with single objects.
+	Problems []gitobj.Problem
 	// Tags and what they name.
 	Tags []byte
 }
@@ -121,12 +124,31 @@ func (r *run) recall() *earlier {
 			}
 		}
 	}
+	for _, p := range s.Problems {
+		// What was missing may be held by trees that were read without it.
+		if o, ok := gitobj.ParseOID(p.Name); p.Kind != gitobj.ProblemObject && (!ok || r.from.Lookup(o) >= 0) {
+			return nil
+		}
+	}
 	for _, p := range r.repo.Packs() {
 		if done(p.ID) {
 			e.count += p.Objects
 		}
 	}
 	return e
+}
+
+// complain repeats the problems of the earlier run with objects that this one does not walk.
+func (e *earlier) complain() {
+	if e == nil {
+		return
+	}
+	for _, p := range e.s.Problems {
+		o, _ := gitobj.ParseOID(p.Name)
+		if n := e.r.from.Lookup(o); p.Kind != gitobj.ProblemObject || n >= 0 && e.skipped1(n) {
+			e.r.repo.Problems.Add(p.Kind, p.Name, p.Why)
+		}
+	}
 }
 
 func (e *earlier) skipPack(id string) bool { return e != nil && e.done(id) }
@@ -276,9 +298,23 @@ func (e *earlier) commitCount() int {
 	return count
 }
 
-// remember makes the State of this run; nil when a path would have to be kept that holds a key.
+// remember makes the State of this run; nil when a path would have to be kept that holds a key, or more problems than are known by name.
 func (r *run) remember(spots map[int32]map[spot]bool) *State {
 	s := stored{Format: stateFormat, Version: r.o.Version, Width: r.width}
+	left := 0
+	for _, kind := range []gitobj.ProblemKind{gitobj.ProblemObject, gitobj.ProblemMissing, gitobj.ProblemPartial} {
+		left += r.repo.Problems.Count(kind)
+	}
+	for _, p := range r.repo.Problems.Named() {
+		switch p.Kind {
+		case gitobj.ProblemObject, gitobj.ProblemMissing, gitobj.ProblemPartial:
+			s.Problems = append(s.Problems, p)
+			left--
+		}
+	}
+	if left != 0 {
+		return nil
+	}
 	counts := map[string]int{}
 	for i := range r.commits.list {
 		if c := &r.commits.list[i]; !c.known {
@@ -301,20 +337,21 @@ func (r *run) remember(spots map[int32]map[spot]bool) *State {
 		s.Packs, s.Counts = append(s.Packs, p.ID), append(s.Counts, counts[p.ID])
 	}
 	s.Loose = sortedNames(r.repo.LooseNames(), r.width)
-	last := int32(-1)
-	for i := range r.places { // by number, as settle left them
-		f := &r.places[i]
-		if f.part == PartName {
+	held := map[int32]bool{}
+	for i := range r.places {
+		if r.places[i].part == PartName {
 			return nil
 		}
-		if f.number == last {
-			continue
-		}
-		last = f.number
-		o := r.from.Name(int(f.number))
+		held[r.places[i].number] = true
+	}
+	for _, g := range r.gaps {
+		held[int32(r.from.Lookup(g.Object))] = true //nolint:gosec // a number of an object
+	}
+	for _, number := range slices.Sorted(maps.Keys(held)) {
+		o := r.from.Name(int(number))
 		s.Held = append(s.Held, o.Bytes()...)
 		var at []string
-		for sp := range spots[f.number] {
+		for sp := range spots[number] {
 			at = append(at, string(rune('0'+sp.kind))+sp.path)
 		}
 		slices.Sort(at)
