@@ -5,17 +5,24 @@ package apikey
 import (
 	"encoding/hex"
 	"fmt"
-	"regexp"
 	"time"
 )
 
 // Name is the name that people chose for a key, such as "prod-primary": the slot, not a version of it.
 type Name string
 
-var nameRE = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
-
 // Valid reports whether n is 1 to 63 lower-case letters, digits and inner dashes.
-func (n Name) Valid() bool { return nameRE.MatchString(string(n)) }
+func (n Name) Valid() bool {
+	if len(n) == 0 || len(n) > 63 || n[0] == '-' || n[len(n)-1] == '-' {
+		return false
+	}
+	for i := range len(n) {
+		if c := n[i]; (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' {
+			return false
+		}
+	}
+	return true
+}
 
 // Environment is where a key's value may be used. The same value in two environments is refused at intake.
 type Environment string

@@ -58,10 +58,10 @@ is known. It reads what was seen last; --live looks at every place and asks the 
 	return cmd
 }
 
-// hurry puts off the first collection of garbage until the heap has 32 MiB, where it would run at 4, 8 and 16 first: each costs milliseconds,
+// hurry puts off the first collection of garbage until the heap has 64 MiB, where it would run at 4, 8 and 16 first: each costs milliseconds,
 // and a command that ends at once gives all memory back in any case. The function that it gives ends this; it may be called twice.
 func hurry() (restore func()) {
-	before := debug.SetGCPercent(800) // of the 4 MiB with which Go begins
+	before := debug.SetGCPercent(1600) // of the 4 MiB with which Go begins
 	return sync.OnceFunc(func() { debug.SetGCPercent(before) })
 }
 

@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/goccy/go-yaml/ast"
@@ -21,13 +22,17 @@ import (
 )
 
 var (
-	nameRE      = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
-	uuidRE      = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
-	workspaceRE = regexp.MustCompile(`^(wrkspc_[A-Za-z0-9]{1,64}|default)$`)
-	variableRE  = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
-	headerRE    = regexp.MustCompile(`^[A-Za-z0-9-]{1,64}$`)
-	modelRE     = regexp.MustCompile(`^[A-Za-z0-9._-]{1,128}$`)
+	uuidRE = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
+	})
+	workspaceRE = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^(wrkspc_[A-Za-z0-9]{1,64}|default)$`) })
+	variableRE  = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`) })
+	headerRE    = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9-]{1,64}$`) })
+	modelRE     = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9._-]{1,128}$`) })
 )
+
+// validName reports whether s has the form that names of keys have: others have the same.
+func validName(s string) bool { return apikey.Name(s).Valid() }
 
 const nameHint = "1 to 63 lower-case letters, digits and inner dashes"
 
@@ -202,13 +207,13 @@ func (c *Config) shortForm(k *Key) []Wave {
 
 // judge looks at what no single field shows.
 func (c *Config) judge(r *reader, o Options) {
-	if !nameRE.MatchString(c.Organization) {
+	if !validName(c.Organization) {
 		r.badAt(".organization", nameHint, `"organization" cannot be %s`, quote(c.Organization))
 	}
 	if why := badURL(c.Provider.URL); why != "" {
 		r.badAt(".provider.url", "https://api.anthropic.com is the default", `"url" in "provider": %s`, why)
 	}
-	if c.Provider.SmokeModel != "" && !modelRE.MatchString(c.Provider.SmokeModel) {
+	if c.Provider.SmokeModel != "" && !modelRE().MatchString(c.Provider.SmokeModel) {
 		r.badAt(".provider.smoke_model", "", `"smoke_model" in "provider" is no name of a model`)
 	}
 	if c.Limits.Parallel < 1 || c.Limits.Parallel > 1024 {
@@ -218,10 +223,10 @@ func (c *Config) judge(r *reader, o Options) {
 	for _, name := range slices.Sorted(maps.Keys(c.Classes)) {
 		class := c.Classes[name]
 		path := ".classes." + name
-		if !nameRE.MatchString(name) {
+		if !validName(name) {
 			r.badAt(path, nameHint, "a class cannot be called %s", quote(name))
 		}
-		if !nameRE.MatchString(string(class.Environment)) {
+		if !validName(string(class.Environment)) {
 			r.badAt(path+".environment", nameHint, "an environment cannot be called %s", quote(string(class.Environment)))
 		}
 		if _, given := r.places[path]; given {
@@ -298,7 +303,7 @@ func (c *Config) judgeLocations(r *reader, o Options) {
 	for _, name := range slices.Sorted(maps.Keys(c.Locations)) {
 		l := c.Locations[name]
 		path := ".locations." + name
-		if !nameRE.MatchString(name) {
+		if !validName(name) {
 			r.badAt(path, nameHint, "a location cannot be called %s", quote(name))
 			continue
 		}
@@ -403,13 +408,13 @@ func (c *Config) judgeKeys(r *reader) {
 }
 
 func (c *Config) judgeIdentity(r *reader, path, what string, k *Key) {
-	if !nameRE.MatchString(string(k.Environment)) {
+	if !validName(string(k.Environment)) {
 		r.badAt(path+".environment", nameHint, "an environment cannot be called %s", quote(string(k.Environment)))
 	}
-	if k.Organization != "" && !uuidRE.MatchString(k.Organization) {
+	if k.Organization != "" && !uuidRE().MatchString(k.Organization) {
 		r.badAt(path+".organization", "8, 4, 4, 4 and 12 hexadecimal digits with dashes between them", `"organization" in %s is no UUID`, what)
 	}
-	if k.Workspace != "" && !workspaceRE.MatchString(k.Workspace) {
+	if k.Workspace != "" && !workspaceRE().MatchString(k.Workspace) {
 		r.badAt(path+".workspace", "wrkspc_…, or default", `"workspace" in %s is no id of a workspace`, what)
 	}
 	switch b := c.Keys[k.Backup]; {
@@ -434,7 +439,7 @@ func (t Test) judge(r *reader, path, what string) {
 	}
 	if t.HTTP == nil {
 		for _, n := range append(slices.Clone(t.Pass), t.Env) {
-			if n != "" && !variableRE.MatchString(n) {
+			if n != "" && !variableRE().MatchString(n) {
 				r.badAt(path, "the name alone, without $ and without a value", "%s: %s is no name of an environment variable", what, quote(n))
 			}
 		}
@@ -449,7 +454,7 @@ func (t Test) judge(r *reader, path, what string) {
 	if t.HTTP.Expect < 200 || t.HTTP.Expect > 599 {
 		r.badAt(path+".http.expect", "200 to 599", "%s cannot expect the status %d", what, t.HTTP.Expect)
 	}
-	if t.HTTP.Header != "" && !headerRE.MatchString(t.HTTP.Header) {
+	if t.HTTP.Header != "" && !headerRE().MatchString(t.HTTP.Header) {
 		r.badAt(path+".http.header", "such as x-api-key", "%s: header must be the name of a header", what)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"unicode"
 
 	"github.com/keywright/keywright/internal/fault"
@@ -77,12 +78,12 @@ func (e *Errors) Unwrap() []error {
 
 var (
 	// keyLike finds a key of this or a similar provider, or the better part of one.
-	keyLike = regexp.MustCompile(`(?i)sk-[a-z0-9_-]{20,}`)
+	keyLike = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(?i)sk-[a-z0-9_-]{20,}`) })
 	// word finds runs long enough to be a value of some sort.
-	word = regexp.MustCompile(`[A-Za-z0-9+/_=-]{20,}`)
+	word = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`[A-Za-z0-9+/_=-]{20,}`) })
 )
 
-// keyIn is keyLike.FindStringIndex, for the many lines that hold nothing of the sort.
+// keyIn is FindStringIndex of keyLike, for the many lines that hold nothing of the sort.
 func keyIn(line string) []int {
 	for rest := line; ; {
 		i := strings.IndexByte(rest, '-')
@@ -90,7 +91,7 @@ func keyIn(line string) []int {
 			return nil
 		}
 		if i >= 2 && strings.EqualFold(rest[i-2:i], "sk") {
-			return keyLike.FindStringIndex(line)
+			return keyLike().FindStringIndex(line)
 		}
 		rest = rest[i+1:]
 	}
@@ -104,7 +105,7 @@ func mayBeValue(s string) bool {
 	if keyIn(s) != nil {
 		return true
 	}
-	for _, w := range word.FindAllString(s, -1) {
+	for _, w := range word().FindAllString(s, -1) {
 		if strings.ContainsFunc(w, unicode.IsDigit) && strings.ContainsFunc(w, unicode.IsLetter) && strings.Count(w, "-")+strings.Count(w, "_")+strings.Count(w, "/") < len(w)/8 {
 			return true
 		}

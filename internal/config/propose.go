@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 
 	"github.com/goccy/go-yaml"
@@ -77,7 +78,7 @@ func Propose(dir string, a *Answers) ([]byte, []Finding, error) {
 		a.Owner = "you"
 	}
 	switch {
-	case !variableRE.MatchString(a.Variable):
+	case !variableRE().MatchString(a.Variable):
 		return nil, nil, fault.New(fault.Invalid, "propose configuration: that is no name of an environment variable")
 	case !a.Key.Valid():
 		return nil, nil, fault.New(fault.Invalid, "propose configuration: that is no name of a key", fault.Hint(nameHint))
@@ -257,11 +258,11 @@ func (s *survey) place(path, comment string) string {
 	return name
 }
 
-var notName = regexp.MustCompile(`[^a-z0-9]+`)
+var notName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`[^a-z0-9]+`) })
 
 // nameOf makes a name of s, or gives other.
 func nameOf(s, other string) string {
-	n := strings.Trim(notName.ReplaceAllString(strings.ToLower(s), "-"), "-")
+	n := strings.Trim(notName().ReplaceAllString(strings.ToLower(s), "-"), "-")
 	if len(n) > 40 {
 		n = strings.Trim(n[:40], "-")
 	}

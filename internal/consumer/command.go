@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"regexp"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/keywright/keywright/internal/apikey"
@@ -88,10 +89,10 @@ func (c *command) run(ctx context.Context, env ...string) (out []byte, started b
 	return res.Stdout, started, err
 }
 
-var fingerprintRE = regexp.MustCompile(`\bkf_[0-9a-f]{16}\b`)
+var fingerprintRE = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`\bkf_[0-9a-f]{16}\b`) })
 
 // whole reports whether s is a fingerprint and nothing else.
-func whole(s string) bool { return len(s) == 19 && fingerprintRE.MatchString(s) }
+func whole(s string) bool { return len(s) == 19 && fingerprintRE().MatchString(s) }
 
 // count reads lines of one fingerprint each, or one JSON object of counts.
 func count(out []byte, want apikey.Fingerprint) (location.Confirmation, bool) {

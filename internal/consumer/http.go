@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -36,7 +37,7 @@ type caller struct {
 	client  *http.Client
 }
 
-var headerRE = regexp.MustCompile(`^[A-Za-z0-9!#$%&'*+.^_|~-]{1,128}$`)
+var headerRE = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9!#$%&'*+.^_|~-]{1,128}$`) })
 
 func newCaller(r Request, env location.Env) (*caller, error) {
 	bad := func(what, hint string) error {
@@ -54,7 +55,7 @@ func newCaller(r Request, env location.Env) (*caller, error) {
 		r.Timeout = 10 * time.Second
 	}
 	for name, ref := range r.Headers {
-		if !headerRE.MatchString(name) || slices.Contains([]string{"Host", "Content-Length", "Transfer-Encoding", "Connection"}, http.CanonicalHeaderKey(name)) {
+		if !headerRE().MatchString(name) || slices.Contains([]string{"Host", "Content-Length", "Transfer-Encoding", "Connection"}, http.CanonicalHeaderKey(name)) {
 			return nil, bad(fmt.Sprintf("%q is no header that can be given", name), "name a header such as Authorization")
 		}
 		if _, err := secret.ParseRef(string(ref)); err != nil {
@@ -262,7 +263,7 @@ func (c *confirmHTTP) Confirm(ctx context.Context, want apikey.Digest) (location
 		}
 		return got, nil
 	}
-	found := fingerprintRE.FindAll(a.body, -1)
+	found := fingerprintRE().FindAll(a.body, -1)
 	slices.SortFunc(found, bytes.Compare)
 	if found = slices.CompactFunc(found, bytes.Equal); len(found) == 1 {
 		add(&got, string(found[0]), want.Fingerprint())

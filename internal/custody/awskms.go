@@ -44,8 +44,8 @@ var (
 	_ Master    = (*kmsMaster)(nil)
 	_ kmsClient = (*kms.Client)(nil)
 
-	kmsKey    = regexp.MustCompile(`^[A-Za-z0-9:/_-]{1,480}$`)
-	awsRegion = regexp.MustCompile(`^[a-z0-9-]{1,40}$`)
+	kmsKey    = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9:/_-]{1,480}$`) })
+	awsRegion = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z0-9-]{1,40}$`) })
 )
 
 // kmsTimeout bounds one call, its repetitions included.
@@ -53,7 +53,7 @@ const kmsTimeout = 20 * time.Second
 
 func openKMS(spec string) (Master, error) {
 	key, query, _ := strings.Cut(spec, "?")
-	if !kmsKey.MatchString(key) {
+	if !kmsKey().MatchString(key) {
 		return nil, badSpec("aws-kms: needs a key id, ARN or alias/NAME")
 	}
 	m := &kmsMaster{key: key, build: newKMSClient}
@@ -65,7 +65,7 @@ func openKMS(spec string) (Master, error) {
 		return nil, badSpec("what follows ? cannot be read")
 	}
 	for name, v := range values {
-		if name != "region" || len(v) != 1 || !awsRegion.MatchString(v[0]) {
+		if name != "region" || len(v) != 1 || !awsRegion().MatchString(v[0]) {
 			return nil, badSpec("aws-kms: takes region=REGION alone behind the ?")
 		}
 		m.region = v[0]

@@ -13,11 +13,15 @@ import (
 // Findings judges the snapshot. Findings that want a person come first, then the worse before the milder, then by key, location, code
 // and text. The order is the same whatever the order of the snapshot.
 func Findings(s Snapshot, now time.Time) []Finding {
-	j := &judge{s: s, now: now, owner: map[apikey.VersionID]apikey.Version{}, digests: map[apikey.Digest][]apikey.Name{}, prints: map[apikey.Fingerprint]apikey.Version{},
-		at: map[apikey.Name]int{}, backs: map[apikey.Name]bool{}}
+	versions := 0
+	for i := range s.Keys {
+		versions += len(s.Keys[i].Versions)
+	}
+	j := &judge{s: s, now: now, owner: make(map[apikey.VersionID]*apikey.Version, versions), digests: make(map[apikey.Digest]holders, versions),
+		at: make(map[apikey.Name]int, len(s.Keys)), backs: map[apikey.Name]bool{}}
 	j.index()
-	for _, k := range s.Keys {
-		j.key(k)
+	for i := range s.Keys {
+		j.key(&s.Keys[i])
 	}
 	j.shared()
 	j.whole()
@@ -32,41 +36,70 @@ func order(a, b Finding) int {
 		}
 		return 1
 	}
-	rank := func(f Finding) int { return slices.Index(Severities(), f.Severity) }
-	return cmp.Or(cmp.Compare(wants(a), wants(b)), cmp.Compare(rank(a), rank(b)), cmp.Compare(a.Key, b.Key), cmp.Compare(a.Location, b.Location),
-		cmp.Compare(a.Code, b.Code), cmp.Compare(a.Text, b.Text), cmp.Compare(a.Hint, b.Hint))
+	if c := cmp.Or(cmp.Compare(wants(a), wants(b)), cmp.Compare(a.Severity.rank(), b.Severity.rank())); c != 0 {
+		return c
+	}
+	return cmp.Or(cmp.Compare(a.Key, b.Key), cmp.Compare(a.Location, b.Location), cmp.Compare(a.Code, b.Code), cmp.Compare(a.Text, b.Text), cmp.Compare(a.Hint, b.Hint))
+}
+
+// rank counts from the worst.
+func (s Severity) rank() int {
+	switch s {
+	case Critical:
+		return 0
+	case High:
+		return 1
+	case Medium:
+		return 2
+	case Low:
+		return 3
+	}
+	return 4
 }
 
 // judge collects findings.
 type judge struct {
 	s       Snapshot
 	now     time.Time
-	owner   map[apikey.VersionID]apikey.Version
-	digests map[apikey.Digest][]apikey.Name // the keys that have, or hold, a value
-	prints  map[apikey.Fingerprint]apikey.Version
-	at      map[apikey.Name]int  // the first place of a key in the snapshot
-	backs   map[apikey.Name]bool // the keys that are somebody's backup
+	owner   map[apikey.VersionID]*apikey.Version
+	digests map[apikey.Digest]holders
+	prints  map[apikey.Fingerprint]*apikey.Version // made by print when a place asks for the first time
+	at      map[apikey.Name]int                    // the first place of a key in the snapshot
+	backs   map[apikey.Name]bool                   // the keys that are somebody's backup
 	found   []Finding
+}
+
+// holders are the keys that have, or hold, a value: nearly always one.
+type holders struct {
+	first  apikey.Name
+	others []apikey.Name
 }
 
 func (j *judge) add(f Finding) { j.found = append(j.found, f) }
 
 // index notes which version is whose.
 func (j *judge) index() {
-	for i, k := range slices.Backward(j.s.Keys) {
-		j.at[k.Name], j.backs[k.Backup] = i, true
+	for i := len(j.s.Keys) - 1; i >= 0; i-- {
+		k := &j.s.Keys[i]
+		j.at[k.Name] = i
+		if k.Backup != "" {
+			j.backs[k.Backup] = true
+		}
 	}
-	for _, k := range j.s.Keys {
-		for _, v := range k.Versions {
+	for i := range j.s.Keys {
+		k := &j.s.Keys[i]
+		for n := range k.Versions {
+			v := &k.Versions[n]
 			j.owner[v.ID] = v
 			if v.Digest.Known() {
-				j.prints[v.Fingerprint()] = v
 				j.note(v.Digest, k.Name)
 			}
 		}
 	}
-	for _, k := range j.s.Keys {
-		for _, p := range k.Places {
+	for i := range j.s.Keys {
+		k := &j.s.Keys[i]
+		for n := range k.Places {
+			p := &k.Places[n]
 			wanted, known := j.owner[p.Wanted]
 			lent := known && wanted.Key != k.Name && p.holds(wanted.Digest)
 			if p.Present && p.Digest.Known() && !lent {
@@ -77,14 +110,34 @@ func (j *judge) index() {
 }
 
 func (j *judge) note(d apikey.Digest, k apikey.Name) {
-	if !slices.Contains(j.digests[d], k) {
-		j.digests[d] = append(j.digests[d], k)
+	switch h, noted := j.digests[d]; {
+	case !noted:
+		j.digests[d] = holders{first: k}
+	case h.first != k && !slices.Contains(h.others, k):
+		h.others = append(h.others, k)
+		j.digests[d] = h
 	}
 }
 
-func (p Place) known() bool { return p.Digest.Known() || p.Fingerprint != "" }
+// print finds the version with a fingerprint.
+func (j *judge) print(f apikey.Fingerprint) (*apikey.Version, bool) {
+	if j.prints == nil {
+		j.prints = map[apikey.Fingerprint]*apikey.Version{}
+		for i := range j.s.Keys {
+			for n := range j.s.Keys[i].Versions {
+				if v := &j.s.Keys[i].Versions[n]; v.Digest.Known() {
+					j.prints[v.Fingerprint()] = v
+				}
+			}
+		}
+	}
+	v, ok := j.prints[f]
+	return v, ok
+}
 
-func (p Place) holds(d apikey.Digest) bool {
+func (p *Place) known() bool { return p.Digest.Known() || p.Fingerprint != "" }
+
+func (p *Place) holds(d apikey.Digest) bool {
 	if !p.Present || !d.Known() {
 		return false
 	}
@@ -94,27 +147,27 @@ func (p Place) holds(d apikey.Digest) bool {
 	return p.Fingerprint != "" && p.Fingerprint == d.Fingerprint()
 }
 
-func (p Place) print() apikey.Fingerprint {
+func (p *Place) print() apikey.Fingerprint {
 	if p.Digest.Known() {
 		return p.Digest.Fingerprint()
 	}
 	return p.Fingerprint
 }
 
-func (j *judge) key(k Key) {
-	current := of(k.Versions, apikey.Current)
+func (j *judge) key(k *Key) {
+	current := first(k.Versions, apikey.Current)
 	j.compromised(k)
 	j.gone(k, current)
 	j.age(k, current)
 	j.spares(k)
 	j.backup(k, current)
 	j.rotation(k)
-	for _, p := range k.Places {
-		j.place(k, p)
+	for i := range k.Places {
+		j.place(k, &k.Places[i])
 	}
 	if k.Environment == apikey.Production {
-		for _, v := range k.Versions {
-			if v.State.Live() && personal(v) {
+		for i := range k.Versions {
+			if v := &k.Versions[i]; v.State.Live() && personal(v) {
 				j.add(Finding{Key: k.Name, Code: PersonalKey, Severity: High, Wants: true,
 					Text: fmt.Sprintf("%s acts as a person (%s) and ends when that person leaves", v.Fingerprint().Short(), v.Principal),
 					Hint: fmt.Sprintf("make a workspace or service-account key in the Console, then: keywright key add %s --spare", k.Name)})
@@ -129,15 +182,21 @@ func (j *judge) key(k Key) {
 }
 
 // personal reports whether a version acts as a person, or as something of an unfamiliar sort.
-func personal(v apikey.Version) bool { return v.Principal != "" && v.Principal != "service_account" }
+func personal(v *apikey.Version) bool { return v.Principal != "" && v.Principal != "service_account" }
 
-func of(versions []apikey.Version, s apikey.State) []apikey.Version {
-	return slices.DeleteFunc(slices.Clone(versions), func(v apikey.Version) bool { return v.State != s })
+// first gives the first version in a state, or nil.
+func first(versions []apikey.Version, s apikey.State) *apikey.Version {
+	for i := range versions {
+		if versions[i].State == s {
+			return &versions[i]
+		}
+	}
+	return nil
 }
 
-func (j *judge) compromised(k Key) {
-	for _, v := range k.Versions {
-		if v.Compromised && v.State.Live() {
+func (j *judge) compromised(k *Key) {
+	for i := range k.Versions {
+		if v := &k.Versions[i]; v.Compromised && v.State.Live() {
 			hint := "keywright emergency " + string(k.Name)
 			if v.State != apikey.Current && v.State != apikey.Pending {
 				hint = fmt.Sprintf("keywright key retire %s", v.ID)
@@ -150,12 +209,12 @@ func (j *judge) compromised(k Key) {
 
 // gone tells that the provider refuses a version that is in use. Its consumers have trouble now, and whoever ended it may have had a reason:
 // it is a person's to decide, and never a rollback.
-func (j *judge) gone(k Key, current []apikey.Version) {
-	if k.Gone == "" || len(current) == 0 {
+func (j *judge) gone(k *Key, current *apikey.Version) {
+	if k.Gone == "" || current == nil {
 		return
 	}
 	j.add(Finding{Key: k.Name, Code: CurrentGone, Severity: Critical, Wants: true,
-		Text: GoneWords(current[0].Fingerprint(), k.Gone),
+		Text: GoneWords(current.Fingerprint(), k.Gone),
 		Hint: fmt.Sprintf("set it active again in the Console if that was a mistake; else: keywright emergency %s", k.Name)})
 }
 
@@ -165,26 +224,28 @@ func GoneWords(f apikey.Fingerprint, how string) string {
 }
 
 // age tells of due dates, expiry and adoption.
-func (j *judge) age(k Key, current []apikey.Version) {
+func (j *judge) age(k *Key, v *apikey.Version) {
 	rotate := "keywright rotate " + string(k.Name)
-	if len(current) == 0 {
+	if v == nil {
 		if len(k.Places) > 0 && k.Rotation == nil {
 			j.add(Finding{Key: k.Name, Code: NotAdopted, Severity: Medium, Wants: true,
 				Text: "no version is current: what its places hold was never taken into the inventory", Hint: "keywright key adopt " + string(k.Name)})
 		}
 		return
 	}
-	v := current[0]
-	due := Due(k.Class, Since(v), v.Expires)
+	due := Due(k.Class, Since(*v), v.Expires)
 	late := !due.IsZero() && !j.now.Before(due)
 	soon := !due.IsZero() && !late && due.Sub(j.now) <= Soon
-	spare := slices.ContainsFunc(k.Versions, func(v apikey.Version) bool { return j.usable(k, v) })
+	spare := false
+	for i := range k.Versions {
+		spare = spare || j.usable(k, &k.Versions[i])
+	}
 	switch {
 	case !v.Expires.IsZero() && !j.now.Before(v.Expires):
 		j.add(Finding{Key: k.Name, Code: KeyExpired, Severity: Critical, Wants: true,
 			Text: fmt.Sprintf("%s expired at the provider %s", v.Fingerprint().Short(), ago(j.now, v.Expires)), Hint: rotate})
 		return
-	case !v.Expires.IsZero() && (v.Expires.Sub(j.now) <= Soon+k.Class.Soak+k.Class.Watch || k.Class.RotateEvery > 0 && v.Expires.Before(Since(v).Add(k.Class.RotateEvery))):
+	case !v.Expires.IsZero() && (v.Expires.Sub(j.now) <= Soon+k.Class.Soak+k.Class.Watch || k.Class.RotateEvery > 0 && v.Expires.Before(Since(*v).Add(k.Class.RotateEvery))):
 		severity := Medium
 		if v.Expires.Sub(j.now) <= Soon {
 			severity = High
@@ -208,12 +269,16 @@ func (j *judge) age(k Key, current []apikey.Version) {
 }
 
 // usable reports whether a rotation could take the version as a spare.
-func (j *judge) usable(k Key, v apikey.Version) bool {
+func (j *judge) usable(k *Key, v *apikey.Version) bool {
 	return v.State == apikey.Spare && !v.Compromised && (v.Expires.IsZero() || v.Expires.After(j.now.Add(k.Class.Soak+k.Class.Watch)))
 }
 
-func (j *judge) spares(k Key) {
-	for _, v := range of(k.Versions, apikey.Spare) {
+func (j *judge) spares(k *Key) {
+	for i := range k.Versions {
+		v := &k.Versions[i]
+		if v.State != apikey.Spare {
+			continue
+		}
 		add := "keywright key add " + string(k.Name) + " --spare"
 		switch {
 		case v.Expires.IsZero():
@@ -236,7 +301,7 @@ func (j *judge) spares(k Key) {
 }
 
 // backup tells whether an emergency would find something to take.
-func (j *judge) backup(k Key, current []apikey.Version) {
+func (j *judge) backup(k *Key, current *apikey.Version) {
 	if k.Environment != apikey.Production {
 		return
 	}
@@ -255,9 +320,10 @@ func (j *judge) backup(k Key, current []apikey.Version) {
 	if !known {
 		return
 	}
-	b := j.s.Keys[i]
-	mine, its := domain(k, current), domain(b, of(b.Versions, apikey.Current))
-	if len(of(b.Versions, apikey.Current)) == 0 && k.BackupAlive != Dead && len(b.Places) == 0 && len(of(b.Versions, apikey.Spare)) == 0 {
+	b := &j.s.Keys[i]
+	theirs := first(b.Versions, apikey.Current)
+	mine, its := domain(k, current), domain(b, theirs)
+	if theirs == nil && k.BackupAlive != Dead && len(b.Places) == 0 && first(b.Versions, apikey.Spare) == nil {
 		j.add(Finding{Key: k.Name, Code: BackupDead, Severity: High, Wants: true, Text: fmt.Sprintf("its backup, %s, has no value", k.Backup),
 			Hint: fmt.Sprintf("keywright key add %s --spare", k.Backup)})
 	}
@@ -269,10 +335,10 @@ func (j *judge) backup(k Key, current []apikey.Version) {
 }
 
 // domain names the limits that a key is under, or is empty when they are not known.
-func domain(k Key, current []apikey.Version) string {
+func domain(k *Key, current *apikey.Version) string {
 	organization, workspace := k.Organization, k.Workspace
-	if len(current) > 0 && current[0].Workspace != "" {
-		organization, workspace = current[0].Organization, current[0].Workspace
+	if current != nil && current.Workspace != "" {
+		organization, workspace = current.Organization, current.Workspace
 	}
 	if organization == "" || workspace == "" {
 		return ""
@@ -280,7 +346,7 @@ func domain(k Key, current []apikey.Version) string {
 	return organization + "/" + workspace
 }
 
-func (j *judge) rotation(k Key) {
+func (j *judge) rotation(k *Key) {
 	r := k.Rotation
 	if r == nil {
 		return
@@ -300,7 +366,7 @@ func (j *judge) rotation(k Key) {
 }
 
 // place tells of drift, borrowed versions and what cannot be seen.
-func (j *judge) place(k Key, p Place) {
+func (j *judge) place(k *Key, p *Place) {
 	wanted, decided := j.owner[p.Wanted]
 	moving := k.Rotation != nil
 	const doctor = "keywright status --live"
@@ -334,7 +400,7 @@ func (j *judge) place(k Key, p Place) {
 	}
 	held := fmt.Sprintf("an unknown key (%s)", p.print().Short())
 	severity := High
-	if v, ok := j.prints[p.print()]; ok {
+	if v, ok := j.print(p.print()); ok {
 		held = fmt.Sprintf("%s, the %s version of %s,", v.Fingerprint().Short(), v.State, v.Key)
 		if v.Compromised {
 			held, severity = fmt.Sprintf("%s, which is compromised,", v.Fingerprint().Short()), Critical
@@ -344,7 +410,7 @@ func (j *judge) place(k Key, p Place) {
 		Text: fmt.Sprintf("%s holds %s instead of %s%s", p.Name, held, wanted.Fingerprint().Short(), changed(p)), Hint: doctor})
 }
 
-func changed(p Place) string {
+func changed(p *Place) string {
 	if p.Changed.IsZero() {
 		return ""
 	}
@@ -352,7 +418,7 @@ func changed(p Place) string {
 }
 
 // signature tells when a person's word is about another version than the one that is wanted.
-func (j *judge) signature(k Key, p Place, wanted apikey.Version, decided bool) {
+func (j *judge) signature(k *Key, p *Place, wanted *apikey.Version, decided bool) {
 	if !decided {
 		return
 	}
@@ -369,14 +435,15 @@ func (j *judge) signature(k Key, p Place, wanted apikey.Version, decided bool) {
 
 // shared tells of values in more than one key.
 func (j *judge) shared() {
-	for d, names := range j.digests {
-		if len(names) < 2 {
+	for d, h := range j.digests {
+		if len(h.others) == 0 {
 			continue
 		}
-		names = slices.Sorted(slices.Values(names))
+		names := append([]apikey.Name{h.first}, h.others...)
+		slices.Sort(names)
 		environments := map[apikey.Environment]bool{}
-		for _, k := range j.s.Keys {
-			if slices.Contains(names, k.Name) {
+		for i := range j.s.Keys {
+			if k := &j.s.Keys[i]; slices.Contains(names, k.Name) {
 				environments[k.Environment] = true
 			}
 		}

@@ -21,15 +21,21 @@ type RotationEnd struct {
 
 // RotationEnds gives the newest ended rotation of each key, by key.
 func (t *Tx) RotationEnds() ([]RotationEnd, error) {
-	scan := func(row scanner) (e RotationEnd, err error) {
-		err = row.Scan(&e.ID, &e.Key, &e.Kind, &e.Status, timeColumn{&e.Created}, timeColumn{&e.Ended})
-		return e, err
+	e := new(RotationEnd)
+	dest := []any{&e.ID, (*string)(&e.Key), (*string)(&e.Kind), (*string)(&e.Status), timeColumn{&e.Created}, timeColumn{&e.Ended}}
+	scan := func(row scanner) (RotationEnd, error) {
+		*e = RotationEnd{}
+		err := row.Scan(dest...)
+		return *e, err
 	}
-	list, err := all(t, "read ended rotations", scan, `SELECT id, key_name, kind, status, created, ended FROM (
-			SELECT id, key_name, kind, status, created, ended,
-				ROW_NUMBER() OVER (PARTITION BY key_name ORDER BY ended DESC, created DESC, id DESC) AS place
-			FROM rotations WHERE ended <> 0) AS newest
-		WHERE place = 1`)
+	query := `SELECT DISTINCT ON (key_name) id, key_name, kind, status, created, ended FROM rotations WHERE ended <> 0
+		ORDER BY key_name, ended DESC, created DESC, id DESC`
+	if t.s.dialect == sqLite {
+		// SQLite takes the other columns from the row that has the maximum. Two that ended in the same nanosecond are told apart by the order of
+		// the index, which is the one above.
+		query = `SELECT id, key_name, kind, status, created, MAX(ended) FROM rotations WHERE ended <> 0 GROUP BY key_name`
+	}
+	list, err := all(t, "read ended rotations", scan, query)
 	slices.SortFunc(list, func(a, b RotationEnd) int { return cmp.Compare(a.Key, b.Key) })
 	return list, err
 }

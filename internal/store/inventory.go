@@ -12,12 +12,20 @@ import (
 const versionColumns = `id, key_name, state, compromised, digest, provider_id, provider_name, binding, environment, organization,
 	workspace, principal, purpose, created_by, adopted, created, added, tested, activated, expires, changed`
 
-func scanVersion(row scanner) (v apikey.Version, err error) {
-	err = row.Scan(&v.ID, &v.Key, &v.State, &v.Compromised, digestColumn{&v.Digest}, &v.ProviderID, &v.ProviderName, &v.Binding,
-		&v.Environment, &v.Organization, &v.Workspace, &v.Principal, &v.Purpose, &v.CreatedBy, &v.Adopted,
-		timeColumn{&v.Created}, timeColumn{&v.Added}, timeColumn{&v.Tested}, timeColumn{&v.Activated}, timeColumn{&v.Expires},
-		timeColumn{&v.Changed})
-	return v, err
+// versionScan makes a function that reads one version after another. Its variables serve every row, since there may be thousands; names are
+// read as plain strings, which database/sql assigns without reflection.
+func versionScan() func(scanner) (apikey.Version, error) {
+	v := new(apikey.Version)
+	dest := []any{
+		(*string)(&v.ID), (*string)(&v.Key), (*string)(&v.State), &v.Compromised, digestColumn{&v.Digest}, &v.ProviderID, &v.ProviderName, (*string)(&v.Binding),
+		(*string)(&v.Environment), &v.Organization, &v.Workspace, &v.Principal, &v.Purpose, &v.CreatedBy, &v.Adopted,
+		timeColumn{&v.Created}, timeColumn{&v.Added}, timeColumn{&v.Tested}, timeColumn{&v.Activated}, timeColumn{&v.Expires}, timeColumn{&v.Changed},
+	}
+	return func(row scanner) (apikey.Version, error) {
+		*v = apikey.Version{}
+		err := row.Scan(dest...)
+		return *v, err
+	}
 }
 
 // PutVersion adds a version, or replaces the one with its ID; a zero Added becomes now. Among the versions that were not
@@ -65,7 +73,7 @@ func (t *Tx) clash(v apikey.Version) error {
 	if v.State != apikey.Current {
 		return nil
 	}
-	other, ok, err := one(t, "read current version", scanVersion, `SELECT `+versionColumns+` FROM versions
+	other, ok, err := one(t, "read current version", versionScan(), `SELECT `+versionColumns+` FROM versions
 		WHERE key_name = $1 AND state = 'current' AND forgotten = 0 AND id <> $2`, string(v.Key), string(v.ID))
 	if err != nil || !ok {
 		return err
@@ -75,7 +83,7 @@ func (t *Tx) clash(v apikey.Version) error {
 
 // Version gives the version with this id, also when it was forgotten. Kind: NotFound.
 func (t *Tx) Version(id apikey.VersionID) (apikey.Version, error) {
-	v, ok, err := one(t, "read version", scanVersion, `SELECT `+versionColumns+` FROM versions WHERE id = $1`, string(id))
+	v, ok, err := one(t, "read version", versionScan(), `SELECT `+versionColumns+` FROM versions WHERE id = $1`, string(id))
 	if err == nil && !ok {
 		err = fault.Newf(fault.NotFound, "read version: there is no %q", string(id))
 	}
@@ -87,11 +95,15 @@ func (t *Tx) Version(id apikey.VersionID) (apikey.Version, error) {
 func (t *Tx) Versions(key apikey.Name) ([]apikey.Version, error) {
 	const what, query = "read versions", `SELECT ` + versionColumns + ` FROM versions WHERE forgotten + 0 = 0`
 	if key != "" {
-		return all(t, what, scanVersion, query+` AND key_name = $1 ORDER BY added, id`, string(key))
+		return all(t, what, versionScan(), query+` AND key_name = $1 ORDER BY added, id`, string(key))
 	}
 	// The whole table is read as it lies, which the sum tells SQLite, and sorted here: by its index each row is looked up, and its sort copies all
 	// columns.
-	list, err := all(t, what, scanVersion, query)
+	n, err := t.count(what, `SELECT COUNT(*) FROM versions`)
+	if err != nil {
+		return nil, err
+	}
+	list, err := some(t, what, n, versionScan(), query)
 	older := func(a, b apikey.Version) int {
 		return cmp.Or(a.Added.Compare(b.Added), cmp.Compare(a.ID, b.ID))
 	}
@@ -106,7 +118,7 @@ func (t *Tx) VersionByDigest(d apikey.Digest) (apikey.Version, bool, error) {
 	if !d.Known() {
 		return apikey.Version{}, false, nil
 	}
-	return one(t, "read version", scanVersion,
+	return one(t, "read version", versionScan(),
 		`SELECT `+versionColumns+` FROM versions WHERE digest = $1 AND forgotten = 0`, digestText(d))
 }
 

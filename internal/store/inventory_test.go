@@ -339,3 +339,28 @@ func testDeliveries(t *testing.T, place func(testing.TB) string) {
 	})
 	wantKind(t, s.Update(t.Context(), func(tx *Tx) error { return tx.PutDelivery(Delivery{Mark: "m"}) }), fault.Invalid)
 }
+
+func testEnds(t *testing.T, place func(testing.TB) string) {
+	s, c := fresh(t, place)
+	end := func(id string, key apikey.Name, status rotation.Status) RotationEnd {
+		t.Helper()
+		created := c.now()
+		update(t, s, func(tx *Tx) error {
+			return tx.CreateRotation(rotation.Row{ID: id, Key: key, Kind: rotation.Manual, Status: rotation.Running, Created: created, Plan: rotation.Plan{ID: id, Key: key}})
+		})
+		c.advance(time.Minute)
+		update(t, s, func(tx *Tx) error { return tx.SetStatus(id, 0, SetStatus{Status: status}) })
+		return RotationEnd{ID: id, Key: key, Kind: rotation.Manual, Status: status, Created: created, Ended: c.now()}
+	}
+	end("r-2", "b", rotation.Done)
+	last := end("r-1", "b", rotation.RolledBack)
+	first := end("r-3", "a", rotation.Failed)
+	update(t, s, func(tx *Tx) error {
+		return tx.CreateRotation(rotation.Row{ID: "r-4", Key: "a", Kind: rotation.Manual, Status: rotation.Running, Plan: rotation.Plan{ID: "r-4", Key: "a"}})
+	})
+	view(t, s, func(tx *Tx) error {
+		list, err := tx.RotationEnds()
+		wantSame(t, list, []RotationEnd{first, last})
+		return err
+	})
+}

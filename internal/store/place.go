@@ -10,9 +10,15 @@ import (
 	"github.com/keywright/keywright/internal/rotation"
 )
 
-func scanDesired(row scanner) (d Desired, err error) {
-	err = row.Scan(&d.Location, &d.Key, &d.Version, &d.Rotation, timeColumn{&d.At})
-	return d, err
+// desiredScan makes a function that reads one after another; see versionScan.
+func desiredScan() func(scanner) (Desired, error) {
+	d := new(Desired)
+	dest := []any{&d.Location, (*string)(&d.Key), (*string)(&d.Version), &d.Rotation, timeColumn{&d.At}}
+	return func(row scanner) (Desired, error) {
+		*d = Desired{}
+		err := row.Scan(dest...)
+		return *d, err
+	}
 }
 
 // SetDesired says what a location is meant to hold from now on; a zero At becomes now. Kinds: Invalid, NotFound (no such
@@ -39,11 +45,11 @@ func (t *Tx) SetDesired(d Desired) error {
 func (t *Tx) Desired(key apikey.Name) ([]Desired, error) {
 	const what, query = "read desired versions", `SELECT location, key_name, version_id, rotation_id, made_at FROM desired`
 	if key == "" {
-		list, err := all(t, what, scanDesired, query) // sorted here, since by its index SQLite looks up each row
+		list, err := all(t, what, desiredScan(), query) // sorted here, since by its index SQLite looks up each row
 		slices.SortFunc(list, func(a, b Desired) int { return strings.Compare(a.Location, b.Location) })
 		return list, err
 	}
-	return all(t, what, scanDesired, query+` WHERE key_name = $1 ORDER BY location`, string(key))
+	return all(t, what, desiredScan(), query+` WHERE key_name = $1 ORDER BY location`, string(key))
 }
 
 // DropDesired forgets a location that is no longer configured: what it was meant to hold and what was last seen there.
@@ -90,9 +96,12 @@ func (t *Tx) PutObservation(o Observation) error {
 
 // Observations gives the last thing seen at each location, by location.
 func (t *Tx) Observations() ([]Observation, error) {
-	scan := func(row scanner) (o Observation, err error) {
-		err = row.Scan(&o.Location, timeColumn{&o.At}, rawColumn{&o.Holding}, jsonColumn{&o.Err}, rawColumn{&o.Confirmation})
-		return o, err
+	o := new(Observation)
+	dest := []any{&o.Location, timeColumn{&o.At}, rawColumn{&o.Holding}, jsonColumn{&o.Err}, rawColumn{&o.Confirmation}}
+	scan := func(row scanner) (Observation, error) {
+		*o = Observation{}
+		err := row.Scan(dest...)
+		return *o, err
 	}
 	list, err := all(t, "read observations", scan, `SELECT location, made_at, holding, fault, confirmation FROM observations`)
 	slices.SortFunc(list, func(a, b Observation) int { return strings.Compare(a.Location, b.Location) })

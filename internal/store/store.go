@@ -267,6 +267,24 @@ type scanner interface{ Scan(dest ...any) error }
 
 // all reads every row of a query; what is `verb object` for errors.
 func all[T any](t *Tx, what string, scan func(scanner) (T, error), query string, args ...any) (list []T, err error) {
+	return some(t, what, 0, scan, query, args...)
+}
+
+// count reads a number.
+func (t *Tx) count(what, query string) (n int, err error) {
+	scan := func(row scanner) (n int, err error) {
+		err = row.Scan(&n)
+		return n, err
+	}
+	n, _, err = one(t, what, scan, query)
+	return n, err
+}
+
+// some is all for about as many rows as are expected, so that a long list is not copied while it grows.
+func some[T any](t *Tx, what string, expected int, scan func(scanner) (T, error), query string, args ...any) (list []T, err error) {
+	if expected > 0 {
+		list = make([]T, 0, expected)
+	}
 	rows, err := t.tx.QueryContext(t.ctx, query, args...)
 	if err != nil {
 		return nil, t.s.fail(t.ctx, err, what)

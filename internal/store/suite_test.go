@@ -60,6 +60,7 @@ func suite(t *testing.T, place func(testing.TB) string) {
 		{"audit", testAudit},
 		{"incidents", testIncidents},
 		{"deliveries", testDeliveries},
+		{"ends", testEnds},
 		{"view", testView},
 		{"cancel", testCancel},
 		{"model", testModel},

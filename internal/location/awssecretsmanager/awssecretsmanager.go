@@ -18,6 +18,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -61,9 +62,11 @@ const (
 )
 
 var (
-	regionRE = regexp.MustCompile(`^[a-z]{2,}(-[a-z0-9]+)+$`)
-	nameRE   = regexp.MustCompile(`^[A-Za-z0-9/_+=.@-]{1,512}$`)
-	arnRE    = regexp.MustCompile(`^arn:aws[a-z-]*:secretsmanager:([a-z0-9-]+):[0-9]{12}:secret:([A-Za-z0-9/_+=.@-]{1,512})-[A-Za-z0-9]{6}$`)
+	regionRE = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z]{2,}(-[a-z0-9]+)+$`) })
+	nameRE   = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9/_+=.@-]{1,512}$`) })
+	arnRE    = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^arn:aws[a-z-]*:secretsmanager:([a-z0-9-]+):[0-9]{12}:secret:([A-Za-z0-9/_+=.@-]{1,512})-[A-Za-z0-9]{6}$`)
+	})
 )
 
 // Open makes the driver and no connection. With style staged it can also stage. Errors are Invalid.
@@ -73,7 +76,7 @@ func Open(cfg Config, _ location.Env) (location.Driver, error) {
 	}
 	name := cfg.Secret
 	if strings.HasPrefix(cfg.Secret, "arn:") {
-		m := arnRE.FindStringSubmatch(cfg.Secret)
+		m := arnRE().FindStringSubmatch(cfg.Secret)
 		switch {
 		case m == nil:
 			return nil, bad(fmt.Sprintf("%q is no complete ARN of a secret", cfg.Secret), "copy it from: aws secretsmanager describe-secret; it ends with a dash and six characters")
@@ -83,9 +86,9 @@ func Open(cfg Config, _ location.Env) (location.Driver, error) {
 		cfg.Region, name = m[1], m[2]
 	}
 	switch {
-	case !nameRE.MatchString(name):
+	case !nameRE().MatchString(name):
 		return nil, bad(fmt.Sprintf("%q is no name of a secret", name), "letters, digits and /_+=.@- are allowed")
-	case !regionRE.MatchString(cfg.Region):
+	case !regionRE().MatchString(cfg.Region):
 		return nil, bad(fmt.Sprintf("%q is no region", cfg.Region), "name the region of the secret, such as us-east-1")
 	case badName(cfg.Field):
 		return nil, bad("the field has a character that no member name should have", "copy the member's name from the secret's JSON")
@@ -530,7 +533,9 @@ func (d *driver) versionID(base string, next document) string {
 	return strings.Join([]string{x[:8], x[8:12], x[12:16], x[16:20], x[20:]}, "-")
 }
 
-var oursRE = regexp.MustCompile(`^` + hex.EncodeToString([]byte("keyw")) + `-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`)
+var oursRE = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^` + hex.EncodeToString([]byte("keyw")) + `-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`)
+})
 
 // ours reports whether Keywright made the version.
-func ours(id string) bool { return oursRE.MatchString(id) }
+func ours(id string) bool { return oursRE().MatchString(id) }

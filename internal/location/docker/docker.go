@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -38,10 +39,12 @@ func Kind() location.Kind { return location.NewKind("docker", meta, Open) }
 const defaultHost = "unix:///var/run/docker.sock"
 
 var (
-	nameRE     = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$`)
-	variableRE = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
-	tcpRE      = regexp.MustCompile(`^tcp://([A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\]):[0-9]{1,5}$`)
-	loopbackRE = regexp.MustCompile(`^tcp://(127\.[0-9.]+|localhost|\[::1\]):`)
+	nameRE     = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$`) })
+	variableRE = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`) })
+	tcpRE      = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^tcp://([A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\]):[0-9]{1,5}$`)
+	})
+	loopbackRE = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^tcp://(127\.[0-9.]+|localhost|\[::1\]):`) })
 )
 
 // Open makes the driver and no connection. Errors are Invalid.
@@ -57,13 +60,13 @@ func Open(cfg Config, env location.Env) (location.Driver, error) {
 	}
 	socket, isSocket := strings.CutPrefix(cfg.Host, "unix://")
 	switch {
-	case !nameRE.MatchString(cfg.Container):
+	case !nameRE().MatchString(cfg.Container):
 		return nil, bad(fmt.Sprintf("%q is no name of a container", cfg.Container), "see the last column of: docker ps")
-	case !variableRE.MatchString(cfg.Variable):
+	case !variableRE().MatchString(cfg.Variable):
 		return nil, bad(fmt.Sprintf("%q is no name of a variable", cfg.Variable), "letters, digits and underscores")
-	case isSocket && !filepath.IsAbs(socket), !isSocket && !tcpRE.MatchString(cfg.Host):
+	case isSocket && !filepath.IsAbs(socket), !isSocket && !tcpRE().MatchString(cfg.Host):
 		return nil, bad(fmt.Sprintf("%q is no address of an engine", cfg.Host), "write unix:///PATH or tcp://ADDRESS:PORT")
-	case !isSocket && cfg.Certificates == "" && !loopbackRE.MatchString(cfg.Host):
+	case !isSocket && cfg.Certificates == "" && !loopbackRE().MatchString(cfg.Host):
 		return nil, bad("an engine on another host needs certificates", "name the folder with ca.pem, cert.pem and key.pem as certificates")
 	}
 	if cfg.Certificates != "" && !filepath.IsAbs(cfg.Certificates) {

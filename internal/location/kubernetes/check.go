@@ -159,7 +159,7 @@ func manager(u *unstructured.Unstructured) (who, hint string) {
 		case "SealedSecret":
 			return "Sealed Secrets", "seal the new value in its own repository"
 		default:
-			if reasonRE.MatchString(o.Kind) {
+			if reasonRE().MatchString(o.Kind) {
 				return "its owner, of kind " + o.Kind, "change the value where the owner takes it from"
 			}
 			return "its owner", "change the value where the owner takes it from"

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -49,13 +50,13 @@ func (p pod) containers() []map[string]any {
 }
 
 // reasonRE is what a reason is by the API's conventions: one word in CamelCase. Anything else is not shown.
-var reasonRE = regexp.MustCompile(`^[A-Z][A-Za-z]{0,63}$`)
+var reasonRE = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Z][A-Za-z]{0,63}$`) })
 
 // waiting gives the reasons for which containers of the pod wait.
 func (p pod) waiting() []string {
 	var out []string
 	for _, c := range p.containers() {
-		if reason := text(c, "state", "waiting", "reason"); reasonRE.MatchString(reason) {
+		if reason := text(c, "state", "waiting", "reason"); reasonRE().MatchString(reason) {
 			out = append(out, reason)
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -54,9 +55,9 @@ const (
 )
 
 var (
-	objectRE = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$`)
-	spaceRE  = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
-	fieldRE  = regexp.MustCompile(`^[A-Za-z0-9._-]{1,253}$`)
+	objectRE = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$`) })
+	spaceRE  = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`) })
+	fieldRE  = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9._-]{1,253}$`) })
 )
 
 // Open makes the driver and no connection. With style versioned it stages, promotes, restores and removes; with style in-place
@@ -69,18 +70,18 @@ func Open(cfg Config, env location.Env) (location.Driver, error) {
 		cfg.Field = "ANTHROPIC_API_KEY"
 	}
 	switch {
-	case !spaceRE.MatchString(cfg.Namespace):
+	case !spaceRE().MatchString(cfg.Namespace):
 		return nil, bad(fmt.Sprintf("%q is no name of a namespace", cfg.Namespace), "lower-case letters, digits and dashes, at most 63")
-	case !objectRE.MatchString(cfg.Secret):
+	case !objectRE().MatchString(cfg.Secret):
 		return nil, bad(fmt.Sprintf("%q is no name of a Secret", cfg.Secret), "lower-case letters, digits, dashes and dots")
 	case cfg.Style == "versioned" && len(cfg.Secret) > 253-suffixLength:
 		return nil, bad(fmt.Sprintf("%q leaves no room for a suffix of %d characters", cfg.Secret, suffixLength), "use a shorter name or style in-place")
-	case !fieldRE.MatchString(cfg.Field):
+	case !fieldRE().MatchString(cfg.Field):
 		return nil, bad(fmt.Sprintf("%q is no name of a field", cfg.Field), "letters, digits, dots, dashes and underscores")
 	}
 	for i, w := range cfg.Workloads {
 		kind, name, _ := strings.Cut(w, "/")
-		if _, ok := kindOf(kind); !ok || !objectRE.MatchString(name) {
+		if _, ok := kindOf(kind); !ok || !objectRE().MatchString(name) {
 			return nil, bad(fmt.Sprintf("%q is no workload", w), "write deployment/NAME, statefulset/NAME or daemonset/NAME")
 		}
 		if slices.Contains(cfg.Workloads[:i], w) {

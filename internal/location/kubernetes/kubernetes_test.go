@@ -485,7 +485,7 @@ func TestLabel(t *testing.T) {
 		}
 	}
 	for _, in := range []string{"k8s prod", strings.Repeat("x", 80), "-a", "é/ü", strings.Repeat("-", 70)} {
-		if got := label(in); !labelRE.MatchString(got) || got == in {
+		if got := label(in); !labelRE().MatchString(got) || got == in {
 			t.Errorf("label(%q) = %q, which is no label", in, got)
 		}
 	}

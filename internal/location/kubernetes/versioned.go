@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
@@ -61,16 +62,16 @@ func (d *versioned) versionName(digest apikey.Digest) string {
 	return d.cfg.Secret + "-" + hex.EncodeToString(digest[:4])
 }
 
-var labelRE = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$`)
+var labelRE = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$`) })
 
 // label gives s in the form of a label's value: as it is, or cut to it and told apart by a hash.
 func label(s string) string {
-	if s == "" || labelRE.MatchString(s) {
+	if s == "" || labelRE().MatchString(s) {
 		return s
 	}
 	sum := sha256.Sum256([]byte(s))
 	clean := strings.Map(func(r rune) rune {
-		if r < 0x80 && labelRE.MatchString(string(r)) || r == '-' || r == '.' {
+		if r < 0x80 && labelRE().MatchString(string(r)) || r == '-' || r == '.' {
 			return r
 		}
 		return '-'

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/keywright/keywright/internal/fault"
@@ -61,7 +62,7 @@ func (a *Admin) Activities(ctx context.Context, since time.Time) ([]provider.Act
 			return nil, fault.In(strange(false), "read activity feed")
 		}
 		for _, e := range *page.Data {
-			if !idPattern.MatchString(e.ID) || e.CreatedAt.IsZero() {
+			if !idPattern().MatchString(e.ID) || e.CreatedAt.IsZero() {
 				return nil, fault.In(strange(false), "read activity feed")
 			}
 			if !known[e.ID] && e.aboutKeys() && !e.CreatedAt.Before(since) {
@@ -87,7 +88,7 @@ func (e entry) aboutKeys() bool {
 	return strings.Contains(e.Type, "key") || e.Type == "platform_workspace_archived"
 }
 
-var emailPattern = regexp.MustCompile(`^[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9.-]{1,128}$`)
+var emailPattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9.-]{1,128}$`) })
 
 func (e entry) activity() provider.Activity {
 	act := provider.Activity{ID: e.ID, At: e.CreatedAt.UTC(), Type: word(e.Type, wordPattern), Actor: word(e.Actor.Type, wordPattern)}
@@ -98,7 +99,7 @@ func (e entry) activity() provider.Activity {
 		}
 	}
 	switch ids := []string{e.Actor.UserID, e.Actor.AdminAPIKeyID, e.Actor.APIKeyID, e.Actor.ServiceAccountID, e.Actor.ID}; {
-	case emailPattern.MatchString(e.Actor.Email) && !keyShaped.MatchString(e.Actor.Email):
+	case emailPattern().MatchString(e.Actor.Email) && !keyShaped().MatchString(e.Actor.Email):
 		act.Actor += " " + e.Actor.Email
 	default:
 		if i := slices.IndexFunc(ids, func(id string) bool { return id != "" }); i >= 0 {

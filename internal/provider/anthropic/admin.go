@@ -142,7 +142,7 @@ func (a *Admin) SetStatus(ctx context.Context, id string, s provider.Status) (pr
 	if s != provider.Active && s != provider.Inactive && s != provider.Archived {
 		return provider.Key{}, fault.New(fault.Invalid, doing+": a key can be set active, inactive or archived")
 	}
-	if !idPattern.MatchString(id) {
+	if !idPattern().MatchString(id) {
 		return provider.Key{}, fault.New(fault.Invalid, doing+": the id is malformed")
 	}
 	var raw *sdk.APIKey
@@ -208,7 +208,7 @@ func (a *Admin) Organization(ctx context.Context) (id, name string, err error) {
 	if _, err := a.get(ctx, "/v1/organizations/me", nil, &me); err != nil {
 		return "", "", fault.In(err, "read organization")
 	}
-	if !uuidPattern.MatchString(me.ID) {
+	if !uuidPattern().MatchString(me.ID) {
 		return "", "", fault.In(strange(false), "read organization")
 	}
 	return me.ID, clean(me.Name), nil

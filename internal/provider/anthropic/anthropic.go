@@ -13,6 +13,7 @@ import (
 	"context"
 	"net/http"
 	"regexp"
+	"sync"
 
 	"github.com/keywright/keywright/internal/fault"
 	"github.com/keywright/keywright/internal/httpx"
@@ -51,7 +52,7 @@ func New(c Config) (provider.Provider, error) {
 	if c.Model == "" {
 		c.Model = DefaultModel
 	}
-	if !modelPattern.MatchString(c.Model) {
+	if !modelPattern().MatchString(c.Model) {
 		return nil, fault.Newf(fault.Invalid, "read provider configuration: %q is no model id", c.Model)
 	}
 	c.HTTP.BaseURL = c.BaseURL
@@ -100,9 +101,11 @@ func versionHeader() http.Header {
 
 // The forms of the provider's public words. Text that does not have the form is dropped.
 var (
-	modelPattern     = regexp.MustCompile(`^[a-z0-9][a-z0-9.@:-]{0,63}$`)
-	idPattern        = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
-	workspacePattern = regexp.MustCompile(`^wrkspc_[A-Za-z0-9]{1,56}$`)
-	uuidPattern      = regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
-	wordPattern      = regexp.MustCompile(`^[a-z0-9_]{1,64}$`)
+	modelPattern     = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z0-9][a-z0-9.@:-]{0,63}$`) })
+	idPattern        = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`) })
+	workspacePattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^wrkspc_[A-Za-z0-9]{1,56}$`) })
+	uuidPattern      = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
+	})
+	wordPattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z0-9_]{1,64}$`) })
 )

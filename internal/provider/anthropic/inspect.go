@@ -109,7 +109,7 @@ func (k *Keys) cheapest(ctx context.Context, v secret.Value) string {
 	if err != nil || reply.Decode(&list) != nil {
 		return ""
 	}
-	active := slices.DeleteFunc(list.Data, func(m model) bool { return m.Lifecycle != "active" || !modelPattern.MatchString(m.ID) })
+	active := slices.DeleteFunc(list.Data, func(m model) bool { return m.Lifecycle != "active" || !modelPattern().MatchString(m.ID) })
 	if len(active) == 0 {
 		return ""
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"regexp"
 	"strings"
+	"sync"
 	"time"
 	"unicode"
 
@@ -60,7 +61,7 @@ func parseKey(raw string) (provider.Key, error) {
 		} `json:"scope"`
 		WorkspaceID *string `json:"workspace_id"`
 	}
-	if json.Unmarshal([]byte(raw), &o) != nil || !idPattern.MatchString(o.ID) || o.Status == "" {
+	if json.Unmarshal([]byte(raw), &o) != nil || !idPattern().MatchString(o.ID) || o.Status == "" {
 		return provider.Key{}, strange(false)
 	}
 	k := provider.Key{
@@ -83,15 +84,15 @@ func parseKey(raw string) (provider.Key, error) {
 }
 
 // word gives s when the pattern fits it, else the word "unfamiliar".
-func word(s string, pattern *regexp.Regexp) string {
-	if pattern.MatchString(s) && !keyShaped.MatchString(s) {
+func word(s string, pattern func() *regexp.Regexp) string {
+	if pattern().MatchString(s) && !keyShaped().MatchString(s) {
 		return s
 	}
 	return "unfamiliar"
 }
 
 // keyShaped finds what may be a value, or the beginning of one, in a name that a person chose.
-var keyShaped = regexp.MustCompile(`sk-` + `ant-[A-Za-z0-9_-]+`)
+var keyShaped = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`sk-` + `ant-[A-Za-z0-9_-]+`) })
 
 const maxName = 200
 
@@ -104,7 +105,7 @@ func clean(name string) string {
 		}
 		return r
 	}, name)
-	name = keyShaped.ReplaceAllString(name, "[key]")
+	name = keyShaped().ReplaceAllString(name, "[key]")
 	if runes := []rune(name); len(runes) > maxName {
 		name = string(runes[:maxName]) + "…"
 	}

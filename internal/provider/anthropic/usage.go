@@ -35,7 +35,7 @@ func (a *Admin) Usage(ctx context.Context, q provider.UsageQuery) (provider.Usag
 		return provider.Usage{}, fault.New(fault.Invalid, "report usage: the span of time is empty")
 	case q.To.Sub(q.From) > maxSpan:
 		return provider.Usage{}, fault.New(fault.Invalid, "report usage: the span of time is longer than 31 days")
-	case slices.ContainsFunc(q.IDs, func(id string) bool { return !idPattern.MatchString(id) }):
+	case slices.ContainsFunc(q.IDs, func(id string) bool { return !idPattern().MatchString(id) }):
 		return provider.Usage{}, fault.New(fault.Invalid, "report usage: the id of a key is malformed")
 	}
 	q.IDs = slices.Compact(slices.Sorted(slices.Values(q.IDs)))
@@ -100,7 +100,7 @@ func (t *tally) add(q provider.UsageQuery, id string, b provider.Bucket) {
 		return
 	}
 	b.From, b.To = b.From.UTC(), b.To.UTC()
-	if !modelPattern.MatchString(b.Model) {
+	if !modelPattern().MatchString(b.Model) {
 		b.Model = ""
 	}
 	t.usage.Seen[id] = append(t.usage.Seen[id], b)

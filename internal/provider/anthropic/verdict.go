@@ -64,8 +64,8 @@ func errorCodes() []string {
 func judge(r httpx.Reply, err error, proof func(httpx.Reply) bool) provider.Verdict {
 	v := provider.Verdict{
 		Answer: provider.Unknown, Status: r.Status, RequestID: r.RequestID, Date: r.Date, RetryAfter: r.RetryAfter,
-		Organization: r.HeaderWord("anthropic-organization-id", uuidPattern),
-		Workspace:    r.HeaderWord("anthropic-workspace-id", workspacePattern),
+		Organization: r.HeaderWord("anthropic-organization-id", uuidPattern()),
+		Workspace:    r.HeaderWord("anthropic-workspace-id", workspacePattern()),
 	}
 	switch {
 	case err == nil && proof(r):
@@ -83,7 +83,7 @@ func judge(r httpx.Reply, err error, proof func(httpx.Reply) bool) provider.Verd
 	case r.Status >= 300 && r.Status <= 399:
 		v.Reason = "the provider's address sends elsewhere"
 		return v
-	case r.Word("type", "error") == "" || !r.Match("error.type", wordPattern):
+	case r.Word("type", "error") == "" || !r.Match("error.type", wordPattern()):
 		v.Reason = "the error is not of the provider's form"
 		return v
 	}
