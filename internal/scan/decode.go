@@ -255,23 +255,26 @@ func wideView(b []byte, at int) view {
 	return out
 }
 
-// escapeView decodes the escapes of one form in the neighbourhood of at and leaves the rest as it is.
+// escapeView decodes the escapes of one form in the neighbourhood of at and leaves the rest as it is. Where the anchor has no escape, the view
+// is empty.
 func escapeView(b []byte, at int, f form) view {
-	var out view
-	anchor := false // something is escaped where the anchor is
+	escaped := false
+	for i := max(0, at-8); i < min(len(b), at+24) && !escaped; i++ {
+		_, n := escape(b[i:], f)
+		escaped = n > 0
+	}
+	if !escaped {
+		return view{}
+	}
 	i, end := max(0, at-back), min(len(b), at+ahead)
+	out := view{text: make([]byte, 0, end-i), pos: make([]int32, 0, end-i)}
 	for i < end {
 		c, n := escape(b[i:end], f)
 		if n == 0 {
 			c, n = b[i], 1
-		} else if i > at-8 && i < at+24 {
-			anchor = true
 		}
 		out.put(c, i)
 		i += n
-	}
-	if !anchor {
-		return view{}
 	}
 	out.whole = end == len(b)
 	return out
