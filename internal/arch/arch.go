@@ -54,5 +54,8 @@ var revealers = map[string]string{
 	"consumer":                   "sets a header that was given by reference",
 	"location/exec":              "the place",
 	"scan/run":                   "shows the prefix and four characters when a person asks for the hint",
+	"gateway":                    "sets the header, and signs its tokens",
+	"keyring":                    "sets the header",
+	"cli":                        "prints a new gateway token to the one who asked for it",
 	"demo":                       "plays the person at the Console and the applications",
 }

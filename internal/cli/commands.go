@@ -32,6 +32,8 @@ func commands() []func(*console) *cobra.Command {
 		(*console).initCommand,
 		(*console).configCommand,
 		(*console).serveCommand,
+		(*console).gatewayCommand,
+		(*console).tokenCommand,
 		(*console).simulateCommand,
 		(*console).custodyCommand,
 		(*console).demoCommand,

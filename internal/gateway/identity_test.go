@@ -82,7 +82,7 @@ func TestTokens(t *testing.T) {
 	w.want(403, "POST", "/v1/messages", hello, "x-api-key", model.RevealString())
 	w.want(200, "POST", "/v1/messages", strings.Replace(hello, "haiku-5-5", "sonnet-5-5", 1), "x-api-key", model.RevealString())
 	// Revoked: dropped by a gateway that has seen it before.
-	if err := s.Revoke(claims.ID, time.Unix(claims.Expires, 0)); err != nil {
+	if err := s.Revoke(claims.ID); err != nil {
 		t.Fatal(err)
 	}
 	w.until("the token is dropped", func() bool { return w.do("GET", "/v1/models", "", "x-api-key", text).status == 401 })
@@ -181,8 +181,11 @@ func TestUnixSocketAndStatus(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- w.g.ServeAdmin(ctx, path) }()
-	w.until("the socket", func() bool { _, err := os.Stat(path); return err == nil })
+	l, err := ListenUnix(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() { done <- w.g.ServeAdmin(ctx, l) }()
 	if info, _ := os.Stat(path); info.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v", info.Mode())
 	}
@@ -214,7 +217,7 @@ func TestUnixSocketAndStatus(t *testing.T) {
 	w.want(404, "GET", "/status", "")
 	w.want(404, "GET", "/metrics", "")
 	// A Unix socket for callers: known by the system.
-	l, err := ListenUnix(path)
+	l, err = ListenUnix(path)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -27,7 +27,7 @@ const (
 // (requests were cut off at the end of grace), Unavailable.
 func (g *Gateway) Serve(ctx context.Context, l net.Listener, tlsConfig *tls.Config, grace time.Duration) error {
 	defer l.Close()
-	if err := g.safe(l, tlsConfig); err != nil {
+	if err := g.Safe(l, tlsConfig); err != nil {
 		return err
 	}
 	srv := g.server(tlsConfig)
@@ -62,8 +62,9 @@ func (g *Gateway) server(tlsConfig *tls.Config) *http.Server {
 	}
 }
 
-// safe refuses a listener through which others could spend the keys, and learns its address as a Host.
-func (g *Gateway) safe(l net.Listener, tlsConfig *tls.Config) error {
+// Safe refuses a listener through which others could spend the keys, and learns its address as a Host. Serve asks it too; a caller asks it
+// before saying that requests are taken. The error is of kind Invalid.
+func (g *Gateway) Safe(l net.Listener, tlsConfig *tls.Config) error {
 	if l.Addr().Network() == "unix" {
 		return nil
 	}
@@ -117,13 +118,9 @@ func (g *Gateway) Admin() http.Handler {
 	return mux
 }
 
-// ServeAdmin serves Admin on a Unix socket of mode 0600 at path until ctx is done. A socket that nobody answers on is replaced. Only our own
-// user and root are served. Kinds: Conflict (another process answers there), Forbidden.
-func (g *Gateway) ServeAdmin(ctx context.Context, path string) error {
-	l, err := ListenUnix(path)
-	if err != nil {
-		return err
-	}
+// ServeAdmin serves Admin on a listener of ListenUnix until ctx is done. Only our own user and root are served. The listener is closed in every
+// case. The error is of kind Unavailable.
+func (g *Gateway) ServeAdmin(ctx context.Context, l net.Listener) error {
 	defer l.Close()
 	admin := g.Admin()
 	srv := &http.Server{

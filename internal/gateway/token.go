@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"bufio"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -15,7 +14,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -51,7 +49,7 @@ type Claims struct {
 }
 
 // Signer issues and revokes gateway tokens. Its key lies in the gateway's state directory, mode 0600, so that only the gateway's own user
-// can. Issuing is an act that the caller records.
+// can. Every token is recorded beside it before it is given out.
 type Signer struct {
 	dir  string
 	seed secret.Value
@@ -134,7 +132,8 @@ func (s *Signer) public() (pub ed25519.PublicKey, err error) {
 // ID is the gateway's id: "gw_" and 16 hex digits of its public key's SHA-256.
 func (s *Signer) ID() string { return s.id }
 
-// Issue makes a token for an application. routes and models narrow it; empty lists do not. A life of more than MaxTokenLife is Invalid.
+// Issue makes a token for an application, and records it first. routes and models narrow it; empty lists do not. A life of more than
+// MaxTokenLife is Invalid.
 func (s *Signer) Issue(app string, life time.Duration, routes, models []string) (secret.Value, Claims, error) {
 	if app == "" || len(app) > 64 || !plainID(app) {
 		return secret.Value{}, Claims{}, fault.New(fault.Invalid, "issue token: the application needs a name of letters, digits, - and _")
@@ -152,26 +151,11 @@ func (s *Signer) Issue(app string, life time.Duration, routes, models []string) 
 	if err := s.with(func(k ed25519.PrivateKey) { sig = ed25519.Sign(k, append([]byte(signedDomain), payload...)) }); err != nil {
 		return secret.Value{}, Claims{}, err
 	}
+	if err := s.record(c); err != nil {
+		return secret.Value{}, Claims{}, err
+	}
 	b64 := base64.RawURLEncoding
 	return secret.New([]byte(TokenPrefix + b64.EncodeToString(payload) + "." + b64.EncodeToString(sig))), c, nil
-}
-
-// Revoke ends a token by its id: running gateways drop it within a second. expires is when it would have ended; the entry is forgotten
-// then. Revoking twice does no harm.
-func (s *Signer) Revoke(id string, expires time.Time) error {
-	if !plainID(id) {
-		return fault.New(fault.Invalid, "revoke token: the id is malformed")
-	}
-	f, err := os.OpenFile(filepath.Join(s.dir, revokedFile), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
-	if err != nil {
-		return fault.Wrap(fault.Forbidden, err, "revoke token")
-	}
-	// One write of less than a page: entries of two processes do not mix.
-	_, err = fmt.Fprintf(f, "%s %d\n", id, expires.Unix())
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return fault.Wrap(fault.Unavailable, err, "revoke token")
-	}
-	return nil
 }
 
 // Tokens identifies callers by gateway tokens.
@@ -277,21 +261,7 @@ func (t *Tokens) reload() {
 	if err != nil || t.state != nil && info.Size() == t.state.Size() && info.ModTime().Equal(t.state.ModTime()) && os.SameFile(info, t.state) {
 		return
 	}
-	f, err := os.Open(t.revoked)
-	if err != nil {
-		return
-	}
-	defer f.Close()
-	list := map[string]bool{}
-	now := time.Now().Unix()
-	lines := bufio.NewScanner(f)
-	for lines.Scan() {
-		id, exp, ok := strings.Cut(lines.Text(), " ")
-		if at, err := strconv.ParseInt(exp, 10, 64); ok && err == nil && at > now {
-			list[id] = true
-		}
-	}
-	if lines.Err() == nil {
+	if list, err := readRevoked(t.revoked); err == nil {
 		t.state = info
 		t.list.Store(&list)
 	}
