@@ -389,6 +389,9 @@ func (c *Config) judgeKeys(r *reader) {
 				default:
 					usedBy[place] = append(usedBy[place], name)
 				}
+				if l != nil && k.Automatic && l.Kind == "manual" {
+					r.warnAt(spot(), "set automatic: false, or reach the place by another kind", "%s is automatic, and a person begins its rotations all the same, since location %q is manual", what, place)
+				}
 				seen[place] = true
 			}
 		}

@@ -403,7 +403,9 @@ organization: zen
 keys:
   a: { class: production-primary, owner: x, backup: b, waves: [{ name: p, locations: [one] }, { name: staging, locations: [two] }] }
   b: { class: staging, owner: x }
+  c: { class: staging, owner: x, automatic: true, locations: [wiki] }
 locations:
+  wiki: { kind: manual, place: the vault, person: jane }
   one: { kind: env-file, path: a, variable: A }
   two: { kind: env-file, path: ./a, variable: A }
   three: { kind: env-file, path: c, variable: A }
@@ -415,12 +417,12 @@ locations:
 	for _, w := range warnings {
 		got = append(got, w.Message)
 	}
-	for _, want := range []string{"is of another environment", "comes after production", "has no locations", "is the same place as", "belongs to no key"} {
+	for _, want := range []string{"is of another environment", "comes after production", "has no locations", "is the same place as", "belongs to no key", `key "c" is automatic, and a person begins its rotations all the same, since location "wiki" is manual`} {
 		if !slices.ContainsFunc(got, func(s string) bool { return strings.Contains(s, want) }) {
 			t.Errorf("no warning %q in %q", want, got)
 		}
 	}
-	if len(warnings) != 5 {
+	if len(warnings) != 6 {
 		t.Errorf("%q", got)
 	}
 }
