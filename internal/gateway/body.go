@@ -18,7 +18,6 @@ import (
 // body is a request body that can be sent again: in memory, in a file, or, when there is no room for either, once.
 type body struct {
 	mem   []byte
-	pool  *[]byte
 	file  *spilled
 	once  io.ReadCloser // what could not be kept, behind mem
 	size  int64         // -1: not known
@@ -29,28 +28,24 @@ func (b *body) replayable() bool { return b.once == nil }
 
 // reader gives the body from its start. The transport closes it.
 func (b *body) reader() io.ReadCloser {
+	if b.file == nil && b.once == nil {
+		// net/http knows this form, and sends it together with the head in one write.
+		return io.NopCloser(bytes.NewReader(b.mem))
+	}
 	b.users.Add(1)
 	r := &bodyReader{body: b}
-	switch {
-	case b.file != nil:
+	if b.file != nil {
 		r.Reader = io.MultiReader(bytes.NewReader(b.mem), b.file.reader())
-	case b.once != nil:
+	} else {
 		r.Reader = io.MultiReader(bytes.NewReader(b.mem), b.once)
-	default:
-		r.Reader = bytes.NewReader(b.mem)
 	}
 	return r
 }
 
-// done gives the memory and the file back, when the last reader has ended: the transport may still read after it has answered.
+// done gives the file back, when the last reader has ended: the transport may still read after it has answered.
 func (b *body) done() {
 	if b.users.Add(-1) != 0 {
 		return
-	}
-	if b.pool != nil {
-		*b.pool = b.mem[:0]
-		smallBodies.Put(b.pool)
-		b.pool, b.mem = nil, nil
 	}
 	if b.file != nil {
 		b.file.close()
@@ -69,13 +64,8 @@ func (r *bodyReader) Close() error {
 	return nil
 }
 
-// smallBodies lends memory for the bodies of usual size.
-//
-//nolint:gochecknoglobals // A pool holds no state.
-var smallBodies = sync.Pool{New: func() any { b := make([]byte, 0, 8<<10); return &b }}
-
-// maxPooled is the largest buffer that goes back to the pool.
-const maxPooled = 64 << 10
+// firstRead is how much memory a body gets before any of it has come.
+const firstRead = 64 << 10
 
 // errTooLarge: the body is larger than its route takes.
 var errTooLarge = errors.New("the body is too large")
@@ -91,11 +81,11 @@ func (g *Gateway) readBody(r *http.Request, limit int64, l *look) (*body, error)
 		b.done()
 		return nil, errTooLarge
 	}
-	pool := smallBodies.Get().(*[]byte) //nolint:errcheck,forcetypeassert // The pool holds nothing else.
-	mem := (*pool)[:0]
-	if r.ContentLength > int64(cap(mem)) && r.ContentLength <= g.o.MemoryBody {
-		mem = make([]byte, 0, r.ContentLength+1)
+	first := r.ContentLength
+	if first < 0 {
+		first = 4 << 10
 	}
+	mem := make([]byte, 0, min(first, firstRead))
 	for {
 		if len(mem) == cap(mem) {
 			mem = append(mem, 0)[:len(mem)]
@@ -110,9 +100,6 @@ func (g *Gateway) readBody(r *http.Request, limit int64, l *look) (*body, error)
 		}
 		if errors.Is(err, io.EOF) {
 			b.mem, b.size = mem, int64(len(mem))
-			if cap(mem) <= maxPooled {
-				b.pool = pool
-			}
 			return b, nil
 		}
 		if err != nil {

@@ -187,12 +187,21 @@ func (g *Gateway) learn(x *exchange, e *entry, o verdict.Outcome, limit time.Tim
 
 // try makes one attempt. The outcome has no name when the attempt says nothing about anybody: the caller hung up.
 func (g *Gateway) try(out *http.Request, x *exchange, e *entry, limit time.Time) (*http.Response, verdict.Outcome, error) {
-	ctx, cancel := context.WithCancelCause(out.Context())
-	req := out.WithContext(ctx)
-	req.Header = out.Header.Clone()
+	// The first attempt has the headers for itself; the transport may still read them when the next begins.
+	req := out
+	if x.attempts > 0 {
+		req = out.WithContext(out.Context())
+		req.Header = out.Header.Clone()
+	}
+	var cancel context.CancelCauseFunc
+	if x.stream {
+		var ctx context.Context
+		ctx, cancel = context.WithCancelCause(out.Context())
+		req = req.WithContext(ctx)
+	}
 	// The value is read here and nowhere else, and goes to the wire.
 	req.Header["X-Api-Key"] = []string{e.Value.RevealString()}
-	if e.Workspace != "" {
+	if delete(req.Header, "Anthropic-Workspace-Id"); e.Workspace != "" {
 		req.Header["Anthropic-Workspace-Id"] = []string{e.Workspace}
 	}
 	if x.body.size != 0 {
@@ -221,7 +230,9 @@ func (g *Gateway) try(out *http.Request, x *exchange, e *entry, limit time.Time)
 	x.took = now.Sub(start)
 	x.upstream += x.took
 	if err != nil {
-		cancel(nil)
+		if cancel != nil {
+			cancel(nil)
+		}
 		if out.Context().Err() != nil {
 			return nil, verdict.Outcome{}, context.Cause(out.Context())
 		}
@@ -231,7 +242,9 @@ func (g *Gateway) try(out *http.Request, x *exchange, e *entry, limit time.Time)
 		}
 		return nil, verdict.Judge(verdict.Answer{}, now), err
 	}
-	res.Body = &canceling{ReadCloser: res.Body, cancel: cancel}
+	if cancel != nil {
+		res.Body = &canceling{ReadCloser: res.Body, cancel: cancel}
+	}
 	if !fine(res.StatusCode) {
 		head := readHead(res, verdict.MaxBody)
 		return res, verdict.Judge(verdict.Parse(res.StatusCode, res.Header.Get, head, now), now), nil

@@ -278,8 +278,6 @@ func newTransport(u *url.URL, roots *x509.CertPool) *http.Transport {
 		IdleConnTimeout:        50 * time.Second,
 		MaxResponseHeaderBytes: 128 << 10,
 		DisableCompression:     true, // bodies pass unchanged
-		WriteBufferSize:        16 << 10,
-		ReadBufferSize:         16 << 10,
 	}
 }
 
@@ -287,7 +285,7 @@ func newTransport(u *url.URL, roots *x509.CertPool) *http.Transport {
 type buffers struct{ pool sync.Pool }
 
 func newBuffers() *buffers {
-	return &buffers{pool: sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }}}
+	return &buffers{pool: sync.Pool{New: func() any { b := make([]byte, 8<<10); return &b }}}
 }
 
 func (b *buffers) Get() []byte  { return *b.pool.Get().(*[]byte) } //nolint:errcheck,forcetypeassert // The pool holds nothing else.

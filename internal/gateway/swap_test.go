@@ -297,4 +297,3 @@ func TestCanary(t *testing.T) {
 		}
 	}
 }
-
