@@ -22,6 +22,7 @@ func (f *finder) open(kind container, r io.Reader, fr *frame) {
 	if f.over(fr) {
 		return
 	}
+	f.limit = ""
 	switch kind {
 	case tarFile:
 		f.tar(r, fr)

@@ -21,6 +21,8 @@ type finder struct {
 	output int64 // what is left of Limits.Output
 	end    time.Time
 	spare  [][]byte
+
+	limit string // that has ended the archive which is open
 }
 
 type place struct {

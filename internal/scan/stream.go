@@ -117,6 +117,8 @@ func (f *finder) broken(fr *frame, err error) {
 	switch {
 	case errors.As(err, &stop):
 		f.gap(fr, 0, string(stop))
+	case f.limit != "":
+		f.gap(fr, 0, f.limit) // the damage is our own doing
 	case f.ctx.Err() != nil:
 		f.gap(fr, 0, ReasonStopped)
 	case fr.depth > 0:
@@ -157,13 +159,14 @@ type stopError string
 
 func (e stopError) Error() string { return string(e) }
 
-// meter counts what a decompressor took, and bounds what it gives.
+// meter counts what a decompressor took and bounds what it gives.
 type meter struct {
 	f    *finder
 	in   *counter
 	out  io.Reader
-	gave int64
-	from int64
+	gave int64     // bytes so far
+	from int64     // where the input starts
+	stop stopError // the limit that was reached, for good
 }
 
 // ratioFrom is the output from which on its ratio to the input is looked at.
@@ -171,20 +174,26 @@ const ratioFrom = 16 << 20
 
 // Read gives decompressed bytes, or a stopError at a limit.
 func (m *meter) Read(p []byte) (int, error) {
+	if m.stop != "" {
+		return 0, m.stop
+	}
 	n, err := m.out.Read(p)
 	m.gave += int64(n)
 	m.f.output -= int64(n)
 	switch {
 	case m.f.ctx.Err() != nil:
-		return n, stopError(ReasonStopped)
+		m.stop = ReasonStopped
 	case m.f.output <= 0:
-		return n, stopError(ReasonOutput)
+		m.stop = ReasonOutput
 	case m.gave > ratioFrom && m.gave > (m.in.n-m.from)*int64(m.f.s.o.Limits.Ratio):
-		return n, stopError(ReasonRatio)
+		m.stop = ReasonRatio
 	case m.f.s.o.now().After(m.f.end):
-		return n, stopError(ReasonTime)
+		m.stop = ReasonTime
+	default:
+		return n, err
 	}
-	return n, err
+	m.f.limit = string(m.stop)
+	return n, m.stop
 }
 
 // counter is a buffered reader that counts what was taken from it, byte by byte where a decompressor wants that.
