@@ -21,6 +21,13 @@ type commit struct {
 	set   setID
 }
 
+// places gives, for the number of an object, its place in a list, plus one.
+type places []int32
+
+func (p places) set(number, place int32) { p[number] = place + 1 }
+
+func (p places) get(number int32) (int32, bool) { return p[number] - 1, p[number] > 0 }
+
 // commits is the graph of all commits. After link, list is in an order in which parents come before their children, parents are places
 // in list, and at finds the place of an object's number.
 type commits struct {
@@ -28,13 +35,13 @@ type commits struct {
 	parts   [][]commit
 	shallow map[gitobj.OID]bool
 	list    []commit
-	at      map[int32]int32
+	at      places
 	// walked counts those that this run walked.
 	walked int
 }
 
 func newCommits(r *run) *commits {
-	c := &commits{r: r, parts: make([][]commit, r.workers), shallow: map[gitobj.OID]bool{}, at: map[int32]int32{}}
+	c := &commits{r: r, parts: make([][]commit, r.workers), shallow: map[gitobj.OID]bool{}, at: make(places, r.from.Len())}
 	for _, o := range r.repo.Shallow {
 		c.shallow[o] = true
 	}
@@ -131,9 +138,22 @@ func (c *commits) link(r *run) {
 	for _, p := range c.parts {
 		all = append(all, p...)
 	}
-	c.walked = len(all)
-	all = append(all, r.earlier.commits()...)
 	c.parts = nil
+	c.walked = len(all)
+	known := r.earlier.commits()
+	if c.walked == 0 { // in order already
+		c.list = known
+		for k := range c.list {
+			c.at.set(c.list[k].number, int32(k)) //nolint:gosec // memory ends before
+		}
+		return
+	}
+	for i := range known {
+		for k, p := range known[i].parents {
+			known[i].parents[k] = known[p].number
+		}
+	}
+	all = append(all, known...)
 	// Not by number, which depends on how the objects are stored.
 	slices.SortFunc(all, func(a, b commit) int {
 		if c := cmp.Compare(a.time, b.time); c != 0 {
@@ -146,19 +166,20 @@ func (c *commits) link(r *run) {
 		return p.Compare(q)
 	})
 	all = slices.CompactFunc(all, func(a, b commit) bool { return a.number == b.number })
-	at := make(map[int32]int32, len(all))
+	at := c.at // first of places in all, then in the list
 	for i := range all {
-		at[all[i].number] = int32(i)
+		at.set(all[i].number, int32(i)) //nolint:gosec // memory ends before
 	}
 	children := make([][]int32, len(all))
 	waits := make([]int32, len(all))
 	for i := range all {
 		all[i].parents = slices.DeleteFunc(all[i].parents, func(p int32) bool {
-			_, ok := at[p]
+			_, ok := at.get(p)
 			return !ok
 		})
 		for _, p := range all[i].parents {
-			children[at[p]] = append(children[at[p]], int32(i))
+			k, _ := at.get(p)
+			children[k] = append(children[k], int32(i))
 			waits[i]++
 		}
 	}
@@ -178,17 +199,18 @@ func (c *commits) link(r *run) {
 	c.list = make([]commit, len(order))
 	for k, i := range order {
 		c.list[k] = all[i]
-		c.at[all[i].number] = int32(k)
+		c.at.set(all[i].number, int32(k))
 	}
 	for i := range all {
 		if waits[i] > 0 { // only a wrongly named object can be its own ancestor
 			r.repo.Problems.Add(gitobj.ProblemObject, r.from.Name(int(all[i].number)).String(), "a commit among its own ancestors")
+			c.at.set(all[i].number, -1)
 		}
 	}
 	for k := range c.list {
 		parents := c.list[k].parents
 		for j, p := range parents {
-			parents[j] = c.at[p]
+			parents[j], _ = c.at.get(p)
 		}
 	}
 }

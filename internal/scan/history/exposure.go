@@ -179,7 +179,7 @@ func (g *graph) reach(o gitobj.OID) reached {
 			return out
 		}
 		number := int32(n) //nolint:gosec // a number of an object
-		if i, ok := g.r.commits.at[number]; ok {
+		if i, ok := g.r.commits.at.get(number); ok {
 			out.ever = g.r.sets.union(out.ever, g.ever[i])
 			out.tip = g.r.sets.union(out.tip, g.r.sets.union(g.tree[i], g.own[i]))
 			return out

@@ -36,7 +36,8 @@ type stored struct {
 	Graph   []byte
 	Times   []int64
 	InTree  []uint32 // places in Sets
-	Parents [][]uint32
+	Fan     []uint32 // number of parents
+	Parents []uint32 // of one commit after the other
 	// Trees that hold keys.
 	Trees   []byte
 	TreeSet []uint32
@@ -110,7 +111,7 @@ func (r *run) recall() *earlier {
 		return nil
 	}
 	s := &r.o.State.s
-	if len(s.Times) != len(s.Graph)/s.Width || len(s.InTree) != len(s.Times) || len(s.Parents) != len(s.Times) || len(s.TreeSet) != len(s.Trees)/s.Width ||
+	if len(s.Times) != len(s.Graph)/s.Width || len(s.InTree) != len(s.Times) || len(s.Fan) != len(s.Times) || len(s.TreeSet) != len(s.Trees)/s.Width ||
 		len(s.Spots) != len(s.Held)/s.Width || len(s.Counts) != len(s.Packs) {
 		return nil
 	}
@@ -254,26 +255,34 @@ func (e *earlier) trees() map[int32]setID {
 	return e.treeSets
 }
 
-// commits gives the commits that the State knows and that are still there.
+// commits gives the commits that the State knows and that are still there, parents before their children; parents are places in the list.
 func (e *earlier) commits() []commit {
 	if e == nil {
 		return nil
 	}
 	all := names{e.s.Graph, e.s.Width}
-	numbers := make([]int32, all.len())
-	var out []commit
-	for i := range numbers {
-		numbers[i] = int32(e.r.from.LookupRaw(all.at(i))) //nolint:gosec // a number of an object
-		if numbers[i] < 0 {
+	places := make([]int32, all.len())
+	out := make([]commit, 0, all.len())
+	flat := make([]int32, 0, len(e.s.Parents))
+	left := e.s.Parents
+	for i := range places {
+		places[i] = -1
+		n := e.r.from.LookupRaw(all.at(i))
+		from := len(flat)
+		for k := e.s.Fan[i]; k > 0 && len(left) > 0; k-- {
+			if p := left[0]; int(p) < i && places[p] >= 0 {
+				flat = append(flat, places[p])
+			}
+			left = left[1:]
+		}
+		if n < 0 {
 			continue
 		}
-		c := commit{number: numbers[i], tree: -1, known: true, set: e.set(e.s.InTree[i]), time: e.s.Times[i]}
-		for _, p := range e.s.Parents[i] {
-			if int(p) < i && numbers[p] >= 0 {
-				c.parents = append(c.parents, numbers[p])
-			}
-		}
-		out = append(out, c)
+		places[i] = int32(len(out)) //nolint:gosec // memory ends before
+		out = append(out, commit{
+			number: int32(n), tree: -1, known: true, set: e.set(e.s.InTree[i]), time: e.s.Times[i], //nolint:gosec // a number of an object
+			parents: flat[from:len(flat):len(flat)],
+		})
 	}
 	return out
 }
@@ -364,6 +373,11 @@ func (r *run) remember(spots map[int32]map[spot]bool) *State {
 	if len(r.keys) == 0 {
 		return &State{s}
 	}
+	if e := r.earlier; e != nil && r.commits.walked == 0 && r.searched == 0 && slices.Equal(r.keys, e.s.Keys) { // the graph is as it was
+		s.Keys, s.Sets, s.Graph, s.Times, s.InTree, s.Fan, s.Parents = e.s.Keys, e.s.Sets, e.s.Graph, e.s.Times, e.s.InTree, e.s.Fan, e.s.Parents
+		s.Trees, s.TreeSet = e.s.Trees, e.s.TreeSet
+		return &State{s}
+	}
 	s.Keys = r.keys
 	for n, w := range r.trees.where {
 		if w != 0 {
@@ -383,11 +397,10 @@ func (r *run) remember(spots map[int32]map[spot]bool) *State {
 		s.Graph = append(s.Graph, o.Bytes()...)
 		s.Times = append(s.Times, c.time)
 		s.InTree = append(s.InTree, uint32(r.commits.inTree(i)))
-		parents := make([]uint32, len(c.parents))
-		for k, p := range c.parents {
-			parents[k] = uint32(p) //nolint:gosec // a place in the list
+		s.Fan = append(s.Fan, uint32(len(c.parents))) //nolint:gosec // few
+		for _, p := range c.parents {
+			s.Parents = append(s.Parents, uint32(p)) //nolint:gosec // a place in the list
 		}
-		s.Parents = append(s.Parents, parents)
 	}
 	s.Sets = r.sets.list
 	return &State{s}
