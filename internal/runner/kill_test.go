@@ -2,6 +2,7 @@ package runner_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -43,6 +44,28 @@ type childConfig struct {
 	Dir      string // of the values: one file per version, and one with the admin key
 	Owner    string
 	Free     bool // end the leases of a predecessor, as the only driver of a SQLite store does
+	// Kill and Stop name a point around an effect, such as "made flip", at which the worker kills or stops itself: the signal is real, and
+	// comes at a known moment.
+	Kill, Stop string
+	Every      time.Duration // between two looks for work; zero means 20 ms
+}
+
+// hit sends the worker its signal, once it is where it was told to.
+func (c childConfig) hit() func(point string, e rotation.Effect) error {
+	var stop sync.Once
+	return func(point string, e rotation.Effect) error {
+		switch point + " " + e.ID {
+		case c.Kill:
+			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+			select {}
+		case c.Stop:
+			stop.Do(func() {
+				_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+				<-time.After(time.Second) // the signal may reach another thread first; this one gets no further
+			})
+		}
+		return nil
+	}
 }
 
 // childMain is a worker: a poller over a store, until it is killed.
@@ -50,9 +73,9 @@ func childMain(raw string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	r, err := childRunner(ctx, raw, log)
+	r, c, err := childRunner(ctx, raw, log)
 	if err == nil {
-		err = (&runner.Poller{Runner: r, Every: 20 * time.Millisecond}).Run(ctx)
+		err = (&runner.Poller{Runner: r, Every: cmp.Or(c.Every, 20*time.Millisecond)}).Run(ctx)
 	}
 	if err != nil {
 		log.Error("worker ended", "error", err)
@@ -61,27 +84,26 @@ func childMain(raw string) int {
 	return 0
 }
 
-func childRunner(ctx context.Context, raw string, log *slog.Logger) (*runner.Runner, error) {
-	var c childConfig
+func childRunner(ctx context.Context, raw string, log *slog.Logger) (_ *runner.Runner, c childConfig, err error) {
 	if err := json.Unmarshal([]byte(raw), &c); err != nil {
-		return nil, err
+		return nil, c, err
 	}
 	s, err := store.Open(ctx, c.Store, store.Options{})
 	if err != nil {
-		return nil, err
+		return nil, c, err
 	}
 	if c.Free {
 		if _, err := s.FreeLeases(ctx); err != nil {
-			return nil, err
+			return nil, c, err
 		}
 	}
 	values := files(c.Dir)
 	p, err := anthropic.New(anthropic.Config{BaseURL: c.Provider, AdminKey: func(ctx context.Context) (secret.Value, error) { return values.Open(ctx, "admin") }})
 	if err != nil {
-		return nil, err
+		return nil, c, err
 	}
 	return runner.New(runner.Surroundings{
-		Store: s, Vault: values, Provider: p, Owner: c.Owner, Log: log,
+		Store: s, Vault: values, Provider: p, Owner: c.Owner, Log: log, Fault: c.hit(),
 		Place: func(p rotation.Place) (*location.Location, error) {
 			d, err := envfile.New(envfile.Config{Path: p.Name, Variable: "ANTHROPIC_API_KEY"}, location.Env{Dir: c.Dir})
 			if err != nil {
@@ -89,7 +111,7 @@ func childRunner(ctx context.Context, raw string, log *slog.Logger) (*runner.Run
 			}
 			return location.New(p.Name, "env-file", d, location.Options{}), nil
 		},
-	}), nil
+	}), c, nil
 }
 
 // files is a vault of plain files: the values are made up, and custody is not what is tested here.
@@ -118,13 +140,20 @@ type field struct {
 	stop     context.CancelFunc
 	app      sync.WaitGroup
 	served   int
+	pace     time.Duration // between two requests of an application
+	soak     time.Duration // and watch
 }
 
 const placeForm = "# the application reads this\nOTHER=1\nANTHROPIC_API_KEY=%s\nLAST='two words'\n"
 
 func newField(t *testing.T, url string) *field {
 	t.Helper()
-	f := &field{t: t, url: url, dir: t.TempDir(), sim: simulator.New(simulator.Options{}), provider: map[apikey.VersionID]string{}, values: map[apikey.VersionID]string{}}
+	return newFieldAt(t, url, 25*time.Millisecond, time.Second)
+}
+
+func newFieldAt(t *testing.T, url string, pace, soak time.Duration) *field {
+	t.Helper()
+	f := &field{t: t, url: url, pace: pace, soak: soak, dir: t.TempDir(), sim: simulator.New(simulator.Options{}), provider: map[apikey.VersionID]string{}, values: map[apikey.VersionID]string{}}
 	server := httptest.NewServer(f.sim.Handler())
 	t.Cleanup(server.Close)
 	f.base = server.URL
@@ -206,7 +235,7 @@ func (f *field) application(ctx context.Context, path string) {
 		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(25 * time.Millisecond):
+		case <-time.After(f.pace):
 		}
 	}
 }
@@ -218,7 +247,7 @@ func (f *field) begin(n int) string {
 		ID: fmt.Sprintf("r-%d", n), Key: key, Kind: rotation.Manual, Reason: rotation.ReasonDrill, Actor: "op", UID: 1000, Created: time.Now(), Process: rotation.ProcessOrdinary,
 		Organization: f.sim.Organization(), Environment: apikey.Production, Pairs: []string{"prod-primary+prod-secondary"},
 		Waves: []rotation.Wave{{Name: "staging", Batches: [][]string{f.places[:1]}}, {Name: "production", Production: true, Batches: [][]string{f.places[1:3], f.places[3:]}}},
-		Soak:  time.Second, Watch: time.Second, Parallel: 4, Admin: true,
+		Soak:  f.soak, Watch: f.soak, Parallel: 4, Admin: true,
 	}
 	for _, name := range f.places {
 		p.Places = append(p.Places, rotation.Place{Name: name, Kind: "env-file", Address: "env-file:" + name, Can: rotation.Can{Read: true, Check: true}})
@@ -270,12 +299,33 @@ func (f *field) row(id string) (row rotation.Row) {
 // worker is a child process; its log is kept.
 type worker struct {
 	*exec.Cmd
-	log bytes.Buffer
+	owner string
+	mu    sync.Mutex
+	log   bytes.Buffer
+}
+
+// says reports whether the worker logged this by now.
+func (w *worker) says(text string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return strings.Contains(w.log.String(), text)
+}
+
+func (w *worker) Write(b []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.log.Write(b)
 }
 
 func (f *field) start(owner string, free bool) *worker {
 	f.t.Helper()
-	raw, err := json.Marshal(childConfig{Store: f.url, Provider: f.base, Dir: f.dir, Owner: owner, Free: free})
+	return f.launch(childConfig{Owner: owner, Free: free})
+}
+
+func (f *field) launch(c childConfig) *worker {
+	f.t.Helper()
+	c.Store, c.Provider, c.Dir = f.url, f.base, f.dir
+	raw, err := json.Marshal(c)
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -283,9 +333,9 @@ func (f *field) start(owner string, free bool) *worker {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	w := &worker{Cmd: exec.Command(self)}
+	w := &worker{Cmd: exec.Command(self), owner: c.Owner}
 	w.Env = append(os.Environ(), childEnv+"="+string(raw), "GOMAXPROCS=2")
-	w.Stderr = &w.log
+	w.Stderr = w
 	if err := w.Start(); err != nil {
 		f.t.Fatal(err)
 	}
