@@ -43,7 +43,7 @@ type Repo struct {
 
 	objects  []string
 	reftable bool
-	bundle   *bundle
+	bundle   *bundle // set where there are no directories to look for refs in
 }
 
 // small bounds the files beside objects that are read whole: packed-refs and reflogs grow to many megabytes.
@@ -96,6 +96,14 @@ func Open(path string, o Options) (*Repo, error) {
 		problems.Add(ProblemRefs, filepath.Join(r.CommonDir, "reftable"), "refs are stored as a reftable, which is not read")
 	}
 	return r, nil
+}
+
+// OpenObjects opens the objects directories that Options.Objects names and nothing else, such as the quarantine of a push. The result has no
+// refs; objects that its objects name are mostly not there.
+func OpenObjects(f Format, o Options) *Repo {
+	r := &Repo{Bare: true, Partial: true, objects: slices.Clone(o.Objects), bundle: &bundle{format: f}}
+	r.Store = openStore(f, r.objects, o.Limits, o.Done, &Problems{})
+	return r
 }
 
 // inside decides about pointers.

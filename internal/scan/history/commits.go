@@ -144,7 +144,7 @@ func (c *commits) link(r *run) {
 	if c.walked == 0 { // in order already
 		c.list = known
 		for k := range c.list {
-			c.at.set(c.list[k].number, int32(k)) //nolint:gosec // memory ends before
+			c.at.set(c.list[k].number, int32(k))
 		}
 		return
 	}
@@ -168,7 +168,7 @@ func (c *commits) link(r *run) {
 	all = slices.CompactFunc(all, func(a, b commit) bool { return a.number == b.number })
 	at := c.at // first of places in all, then in the list
 	for i := range all {
-		at.set(all[i].number, int32(i)) //nolint:gosec // memory ends before
+		at.set(all[i].number, int32(i))
 	}
 	children := make([][]int32, len(all))
 	waits := make([]int32, len(all))
