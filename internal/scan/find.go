@@ -158,11 +158,17 @@ func (f *finder) scan(fr *frame) (more bool) {
 			last = append(last[:0], last[1:]...)
 		}
 		last = append(last, recent{form: nd.form, view: v, until: at + ahead/2})
-		f.scan(&frame{text: v.text, pos: v.pos, parent: fr, doc: fr.doc, form: chain(fr.form, formNames[nd.form]), depth: fr.depth + 1, cut: !v.whole || fr.cut})
+		f.scan(&frame{text: v.text, pos: v.pos, parent: fr, doc: fr.doc, form: chain(fr.form, formNames[nd.form]), depth: fr.depth + 1, cut: fr.cuts(v)})
 		return true
 	})
 	f.known(fr)
 	return more
+}
+
+// cuts reports whether a view of the text ends although its encoding goes on, or may go on behind the end of the text.
+func (fr *frame) cuts(v view) bool {
+	const edge = 64
+	return !v.whole || fr.cut && len(v.pos) > 0 && int(v.pos[len(v.pos)-1]) >= len(fr.text)-edge
 }
 
 func decode(b []byte, at int, nd *needle) view {
@@ -247,7 +253,7 @@ func (f *finder) split(fr *frame, at int, fam *Family) bool {
 		if hit < 0 || len(v.text) == 0 {
 			continue
 		}
-		child := &frame{text: v.text, pos: v.pos, parent: fr, doc: fr.doc, form: chain(fr.form, "split"), depth: fr.depth, cut: !v.whole}
+		child := &frame{text: v.text, pos: v.pos, parent: fr, doc: fr.doc, form: chain(fr.form, "split"), depth: fr.depth, cut: fr.cuts(v)}
 		found := false
 		fam.candidates(v.text, hit, func(c candidate) {
 			if c.grade != Exact || c.end == len(v.text) && child.cut {

@@ -74,7 +74,7 @@ type Match struct {
 	Inner string
 	// Size is the number of bytes of the value.
 	Size int
-	// Hint is the known prefix of the value, which holds no secret character.
+	// Prefix is the known start of the value, which holds no secret character.
 	Prefix string
 	// Value is set only where Options.Keep asked for it. The receiver destroys it.
 	Value secret.Value
