@@ -370,7 +370,8 @@ func (w *walk) file(f *os.File, path string, buf *[]byte) {
 	w.read(path, int64(len(b)))
 }
 
-// readSmall reads a file of the expected size into buf. more reports that the file goes on.
+// readSmall reads a file of the expected size into buf; what is appended meanwhile is left to a later scan. A size of zero is not believed, since
+// the files of a kernel have it. more reports that the file goes on.
 func readSmall(f *os.File, size int, buf *[]byte) (b []byte, more bool, err error) {
 	if cap(*buf) < size+1 {
 		*buf = make([]byte, max(size+1, 64<<10))
@@ -378,6 +379,9 @@ func readSmall(f *os.File, size int, buf *[]byte) (b []byte, more bool, err erro
 	b = (*buf)[:cap(*buf)]
 	n := 0
 	for n < len(b) {
+		if size > 0 && n >= size {
+			return b[:n], false, nil
+		}
 		k, err := f.Read(b[n:])
 		n += k
 		if errors.Is(err, io.EOF) {
