@@ -27,7 +27,7 @@ const (
 	DefaultStaleLimit = 24 * time.Hour
 )
 
-// ErrNoValue: no source has a value, and none is left that may still be used.
+// ErrNoValue means that no source has a value, and none is left that may still be used.
 var ErrNoValue = errors.New("keyring: there is no value")
 
 // Value is a secret. It cannot be printed or marshalled; Reveal alone gives the text. The zero Value is empty.

@@ -423,7 +423,7 @@ func Example() {
 		fmt.Println(err)
 		return
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	path := filepath.Join(dir, "key")
 	if err := os.WriteFile(path, []byte("a value\n"[2:]), 0o600); err != nil {
 		fmt.Println(err)

@@ -56,7 +56,7 @@ type reservation struct {
 
 func (g *Gateway) app(name string) *appState {
 	if a, ok := g.apps.Load(name); ok {
-		return a.(*appState) //nolint:errcheck,forcetypeassert // The map holds nothing else.
+		return a.(*appState)
 	}
 	rules, ok := g.o.Apps[name]
 	if !ok {
@@ -67,7 +67,7 @@ func (g *Gateway) app(name string) *appState {
 	if !loaded {
 		g.nApps.Add(1)
 	}
-	return got.(*appState) //nolint:errcheck,forcetypeassert // The map holds nothing else.
+	return got.(*appState)
 }
 
 func (a *appState) mayRoute(name string) bool {

@@ -3,6 +3,7 @@ package gateway
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -95,15 +96,17 @@ func benchProxy(kind, upstream, dir string) error {
 		}
 		go func() { done <- g.Serve(ctx, l, nil, time.Second) }()
 	}
-	fmt.Println(l.Addr().String(), token)
+	fmt.Fprintln(os.Stdout, l.Addr().String(), token)
 	lines := bufio.NewScanner(os.Stdin)
 	for lines.Scan() {
 		var r syscall.Rusage
 		_ = syscall.Getrusage(syscall.RUSAGE_SELF, &r)
-		fmt.Println(r.Utime.Nano()+r.Stime.Nano(), pss())
+		fmt.Fprintln(os.Stdout, r.Utime.Nano()+r.Stime.Nano(), pss())
 	}
 	cancel()
-	<-done
+	if err := <-done; !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
 	return nil
 }
 

@@ -122,7 +122,7 @@ func (g *Gateway) readLarge(r *http.Request, b *body, limit int64, l *look) erro
 		return nil //nolint:nilerr // The request can still be served.
 	}
 	b.file = f
-	src := io.Reader(io.LimitReader(r.Body, limit-int64(len(b.mem))+1))
+	src := io.LimitReader(r.Body, limit-int64(len(b.mem))+1)
 	if l != nil {
 		src = io.TeeReader(src, l)
 	}
@@ -152,7 +152,7 @@ type spill struct {
 
 func newSpill(dir string, most int64) (*spill, error) {
 	key := make([]byte, 32)
-	rand.Read(key) //nolint:errcheck,gosec // It never fails.
+	rand.Read(key)
 	block, err := aes.NewCipher(key)
 	clear(key)
 	if err != nil {
@@ -187,7 +187,7 @@ func (s *spill) open(expect int64) (*spilled, error) {
 		return nil, fault.Wrap(fault.Unavailable, err, "unlink file for a large body")
 	}
 	x := &spilled{s: s, f: f, buf: make([]byte, 32<<10)}
-	rand.Read(x.iv[:]) //nolint:errcheck,gosec // It never fails.
+	rand.Read(x.iv[:])
 	x.enc = cipher.NewCTR(s.block, x.iv[:])
 	return x, nil
 }

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -289,6 +290,12 @@ func (g *Gateway) accept(res *http.Response, x *exchange, e *entry, o verdict.Ou
 
 // local makes a response in the provider's form.
 func (g *Gateway) local(x *exchange, r *refusal) *http.Response {
+	h, body := g.words(x, r)
+	return &http.Response{StatusCode: r.status, ProtoMajor: 1, ProtoMinor: 1, Header: h, ContentLength: int64(len(body)), Body: io.NopCloser(bytes.NewReader(body))}
+}
+
+// words gives the head and the body of an answer of the gateway's own, and notes it.
+func (g *Gateway) words(x *exchange, r *refusal) (http.Header, []byte) {
 	errorType := r.errorType
 	if errorType == "" {
 		errorType = verdict.TypeOf(r.status)
@@ -299,7 +306,7 @@ func (g *Gateway) local(x *exchange, r *refusal) *http.Response {
 		h.Set("Retry-After", seconds(r.retryAfter))
 	}
 	x.status, x.row = r.status, r.row
-	return &http.Response{StatusCode: r.status, ProtoMajor: 1, ProtoMinor: 1, Header: h, ContentLength: int64(len(body)), Body: io.NopCloser(strings.NewReader(string(body)))}
+	return h, body
 }
 
 func seconds(d time.Duration) string {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -282,11 +283,9 @@ func (g *Gateway) failed(w http.ResponseWriter, r *http.Request, err error) {
 // refuse writes an answer of the gateway's own, in the provider's form.
 func (g *Gateway) refuse(w http.ResponseWriter, r *http.Request, x *exchange, refused *refusal) {
 	x.requestID = ""
-	res := g.local(x, refused)
+	own, body := g.words(x, refused)
 	h := w.Header()
-	for name, v := range res.Header {
-		h[name] = v
-	}
+	maps.Copy(h, own)
 	h.Set("X-Content-Type-Options", "nosniff")
 	if x.attempts > 1 {
 		h.Set("X-Should-Retry", "false")
@@ -295,13 +294,7 @@ func (g *Gateway) refuse(w http.ResponseWriter, r *http.Request, x *exchange, re
 		h.Set("Connection", "close") // the rest of the body is not waited for
 	}
 	w.WriteHeader(refused.status)
-	buf := make([]byte, 1024)
-	for {
-		n, err := res.Body.Read(buf)
-		if _, werr := w.Write(buf[:n]); err != nil || werr != nil {
-			return
-		}
-	}
+	_, _ = w.Write(body) // a caller that has gone does not read it
 }
 
 // finish counts and logs an exchange.

@@ -288,5 +288,5 @@ func newBuffers() *buffers {
 	return &buffers{pool: sync.Pool{New: func() any { b := make([]byte, 8<<10); return &b }}}
 }
 
-func (b *buffers) Get() []byte  { return *b.pool.Get().(*[]byte) } //nolint:errcheck,forcetypeassert // The pool holds nothing else.
+func (b *buffers) Get() []byte  { return *b.pool.Get().(*[]byte) }
 func (b *buffers) Put(p []byte) { b.pool.Put(&p) }

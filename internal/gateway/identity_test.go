@@ -10,6 +10,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"math/big"
 	"net"
 	"net/http"
@@ -227,10 +228,12 @@ func TestUnixSocketAndStatus(t *testing.T) {
 		t.Errorf("%v %v", res, err)
 	}
 	cancel()
-	<-done
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
 	p := Peers{Apps: map[int]string{7: "cron"}}
 	r := httptest.NewRequest("GET", "/", nil)
-	if _, err := p.Identify(r); err != ErrNoOpinion {
+	if _, err := p.Identify(r); !errors.Is(err, ErrNoOpinion) {
 		t.Errorf("without a socket: %v", err)
 	}
 	r = r.WithContext(context.WithValue(r.Context(), peerKey{}, &peer{unix: true, known: true, uid: 7}))
@@ -330,7 +333,9 @@ func TestCertificates(t *testing.T) {
 		tr.CloseIdleConnections()
 	}
 	cancel()
-	<-done
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
 }
 
 func TestOIDC(t *testing.T) {
@@ -384,11 +389,11 @@ func TestOIDC(t *testing.T) {
 		"another subject": sign(key, jose.RS256, claims("sub", "system:serviceaccount:dev:web")), "a symmetric algorithm": sign([]byte(strings.Repeat("k", 32)), jose.HS256, claims()),
 		"an algorithm that is not listed": sign(key, jose.RS512, claims()),
 	} {
-		if _, err := ask(token); err == nil || err == ErrNoOpinion {
+		if _, err := ask(token); err == nil || errors.Is(err, ErrNoOpinion) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := ask("kwt_x.y"); err != ErrNoOpinion {
+	if _, err := ask("kwt_x.y"); !errors.Is(err, ErrNoOpinion) {
 		t.Errorf("a gateway token: %v", err)
 	}
 	for _, bad := range []OIDC{{}, {Issuer: "i", Audience: "a", JWKS: "http://example.com", Apps: map[string]string{"a": "b"}}, {Issuer: "i", Audience: "a", JWKS: jwks.URL, Apps: map[string]string{"a": "b"}, Algorithms: []string{"HS256"}}} {

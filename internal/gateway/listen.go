@@ -13,7 +13,7 @@ func listenPrivate(path string) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }() // it is empty, or holds the socket alone
 	at := filepath.Join(dir, "s")
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: at, Net: "unix"})
 	if err != nil {
@@ -24,7 +24,7 @@ func listenPrivate(path string) (net.Listener, error) {
 		err = os.Rename(at, path)
 	}
 	if err != nil {
-		l.Close()
+		_ = l.Close()
 		return nil, err
 	}
 	return &unlinking{UnixListener: l, path: path}, nil

@@ -229,7 +229,7 @@ func (g *Gateway) WriteMetrics(w io.Writer) {
 		name, help, kind string
 		n                int64
 	}{
-		{"keywright_gateway_generation", "Generation of the key set.", "gauge", int64(min(status.Generation, math.MaxInt64))}, //nolint:gosec // bounded
+		{"keywright_gateway_generation", "Generation of the key set.", "gauge", int64(min(status.Generation, math.MaxInt64))},
 		{"keywright_gateway_active", "Requests that are served now.", "gauge", g.active.Load()},
 		{"keywright_gateway_probes_total", "Probes of keys.", "counter", m.probes.Load()},
 		{"keywright_gateway_cut_streams_total", "Streams that the provider broke off after their first content.", "counter", m.cuts.Load()},

@@ -65,7 +65,7 @@ func owner(r io.Reader, local, remote netip.AddrPort) (int, bool) {
 		f := strings.Fields(lines.Text())
 		if len(f) > 7 && f[1] == wantLocal && f[2] == wantRemote && f[3] == established {
 			uid, err := strconv.ParseUint(f[7], 10, 32)
-			return int(uid), err == nil //nolint:gosec // 32 bits.
+			return int(uid), err == nil
 		}
 	}
 	return 0, false

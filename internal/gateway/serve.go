@@ -26,7 +26,7 @@ const (
 // be nil only for loopback and Unix sockets. The listener is closed in every case. Kinds: Invalid (a listener that is not safe), Incomplete
 // (requests were cut off at the end of grace), Unavailable.
 func (g *Gateway) Serve(ctx context.Context, l net.Listener, tlsConfig *tls.Config, grace time.Duration) error {
-	defer l.Close()
+	defer func() { _ = l.Close() }() // the server has closed it, but for a refusal
 	if err := g.Safe(l, tlsConfig); err != nil {
 		return err
 	}
@@ -51,7 +51,9 @@ func (g *Gateway) Serve(ctx context.Context, l net.Listener, tlsConfig *tls.Conf
 		err = fault.New(fault.Incomplete, "drain gateway: connections were still busy")
 	}
 	_ = srv.Close()
-	<-done
+	if ended := <-done; err == nil && !errors.Is(ended, http.ErrServerClosed) {
+		err = fault.Wrap(fault.Unavailable, ended, "serve gateway")
+	}
 	return err
 }
 
@@ -121,7 +123,7 @@ func (g *Gateway) Admin() http.Handler {
 // ServeAdmin serves Admin on a listener of ListenUnix until ctx is done. Only our own user and root are served. The listener is closed in every
 // case. The error is of kind Unavailable.
 func (g *Gateway) ServeAdmin(ctx context.Context, l net.Listener) error {
-	defer l.Close()
+	defer func() { _ = l.Close() }() // the server has closed it, but for a refusal
 	admin := g.Admin()
 	srv := &http.Server{
 		ReadHeaderTimeout: headTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeader, ConnContext: g.withPeer,

@@ -90,7 +90,9 @@ func (w *world) serve(o Options) {
 	w.t.Cleanup(func() {
 		tr.CloseIdleConnections()
 		cancel()
-		<-done
+		if err := <-done; err != nil {
+			w.t.Errorf("serve: %v", err)
+		}
 		g.Close()
 		for where, data := range map[string][]byte{"log": w.log.Bytes(), "access log": w.access.Bytes()} {
 			secrettest.NoLeak(w.t, where, data, w.values...)
