@@ -56,7 +56,9 @@ func prepare(w *world, kind rotation.Kind) {
 // TestCrashMatrixEffects hits every effect of every kind of rotation before it is made, after it is made and before it is journalled, and
 // after both; a new process then drives the rotation to its end, and the checker looks at the world.
 func TestCrashMatrixEffects(t *testing.T) {
-	for _, kind := range []rotation.Kind{rotation.Manual, rotation.Rollback, rotation.Emergency} {
+	var m matrix
+	kinds := []rotation.Kind{rotation.Manual, rotation.Rollback, rotation.Emergency}
+	for _, kind := range kinds {
 		points := crashPoints(t, kind)
 		if len(points) < 20 {
 			t.Fatalf("%s: only %d points", kind, len(points))
@@ -87,9 +89,13 @@ func TestCrashMatrixEffects(t *testing.T) {
 						t.Errorf("ended %q: %s", row.Status, row.Note)
 					}
 					w.check(row)
+					m.hit(at[1], string(kind), row.Status)
 				})
 			})
 		}
+	}
+	if !t.Failed() && sample == 1 {
+		fresh(t, "crashes", m.markdown([]string{"manual", "rollback", "emergency"}))
 	}
 }
 

@@ -49,9 +49,13 @@ type standing struct {
 	note, hint string
 	end        rotation.Status
 	healed     bool // it never stood still
+	crashes    int
 }
 
 func (s standing) String() string {
+	if s.crashes > 0 {
+		return fmt.Sprintf("%d crashes → %s", s.crashes, s.end)
+	}
 	if s.healed {
 		return "healed by itself → " + string(s.end)
 	}
@@ -146,6 +150,14 @@ func (m *matrix) add(row, column string, s standing) {
 		m.rows[row] = map[string]standing{}
 	}
 	m.rows[row][column] = s
+}
+
+// hit notes a crash at an effect that a rotation survived.
+func (m *matrix) hit(effect, kind string, end rotation.Status) {
+	m.mu.Lock()
+	n := m.rows[effect][kind].crashes
+	m.mu.Unlock()
+	m.add(effect, kind, standing{crashes: n + 1, end: end})
 }
 
 func (m *matrix) markdown(columns []string) string {
