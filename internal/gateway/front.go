@@ -57,6 +57,11 @@ func (g *Gateway) admit(w http.ResponseWriter, r *http.Request, x *exchange) *re
 	}
 	rt, known := g.find(r.Method, r.URL.Path)
 	switch {
+	case known && r.Method == http.MethodOptions && w.Header().Get("Access-Control-Allow-Origin") != "":
+		// A listed page asks what it may send; the request itself is checked when it comes.
+		w.Header().Set("Access-Control-Allow-Methods", "GET, POST")
+		w.Header().Set("Access-Control-Allow-Headers", r.Header.Get("Access-Control-Request-Headers"))
+		return &refusal{status: http.StatusNoContent, row: "preflight"}
 	case rt == nil && known:
 		return &refusal{status: http.StatusMethodNotAllowed, message: "the method is not served here", row: "method"}
 	case rt == nil:
@@ -285,6 +290,10 @@ func (g *Gateway) refuse(w http.ResponseWriter, r *http.Request, x *exchange, re
 	x.requestID = ""
 	own, body := g.words(x, refused)
 	h := w.Header()
+	if refused.status == http.StatusNoContent {
+		w.WriteHeader(refused.status)
+		return
+	}
 	maps.Copy(h, own)
 	h.Set("X-Content-Type-Options", "nosniff")
 	if x.attempts > 1 {

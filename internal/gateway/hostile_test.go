@@ -210,6 +210,11 @@ func TestHostileBrowser(t *testing.T) {
 	if a := w.want(200, "POST", "/v1/messages", hello, "Origin", "http://app.example"); a.header.Get("Access-Control-Allow-Origin") != "http://app.example" {
 		t.Error("a listed origin is not answered")
 	}
+	w.want(405, "OPTIONS", "/v1/messages", "")
+	w.want(403, "OPTIONS", "/v1/messages", "", "Origin", "http://evil.example", "Access-Control-Request-Headers", "x-api-key")
+	if a := w.want(204, "OPTIONS", "/v1/messages", "", "Origin", "http://app.example", "Access-Control-Request-Headers", "x-api-key"); a.header.Get("Access-Control-Allow-Headers") != "x-api-key" {
+		t.Errorf("preflight: %v", a.header)
+	}
 	_, port, _ := net.SplitHostPort(w.host())
 	if s := w.raw("GET /v1/models HTTP/1.1\r\nHost: localhost:" + port + "\r\nConnection: close\r\n\r\n"); len(s) != 1 || s[0] != 200 {
 		t.Errorf("localhost: %v", s)
