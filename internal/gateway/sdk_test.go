@@ -52,7 +52,7 @@ func TestOfficialSDKs(t *testing.T) {
 			s := two.Messages.NewStreaming(ctx, ask2)
 			last := ""
 			for s.Next() {
-				last = string(s.Current().Type)
+				last = s.Current().Type
 			}
 			if last != "message_stop" && s.Err() == nil {
 				t.Errorf("the stream ended with %q", last)

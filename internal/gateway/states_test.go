@@ -174,7 +174,7 @@ func TestBreakerRules(t *testing.T) {
 			t.Error("not exactly one request tries")
 		}
 		b.failure(g, trial, now(529))
-		if got := b.blocked(app("one"), time.Now()).Sub(time.Now()); got != 2*breakerFirst {
+		if got := time.Until(b.blocked(app("one"), time.Now())); got != 2*breakerFirst {
 			t.Errorf("open for %v after a failed trial", got)
 		}
 		time.Sleep(2 * breakerFirst)
