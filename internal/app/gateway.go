@@ -78,7 +78,9 @@ func RunGateway(ctx context.Context, o GatewayOptions) (err error) {
 			return fault.Wrap(fault.Forbidden, err, "open access log")
 		}
 		defer f.Close()
-		options.Access = slog.New(slog.NewJSONHandler(f, nil))
+		lines := gateway.NewLines(f)
+		defer lines.Close()
+		options.Access = slog.New(slog.NewJSONHandler(lines, nil))
 	}
 	tlsConfig, err := o.tls()
 	if err != nil {
@@ -141,14 +143,18 @@ func RunGateway(ctx context.Context, o GatewayOptions) (err error) {
 	return g.Serve(ctx, l, tlsConfig, o.Grace)
 }
 
+// source names the keys. They are one failover group: who gives a backup wants it used when the key is dead, in whatever workspace it is, but not to
+// escape a limit.
 func (o GatewayOptions) source() gateway.Source {
-	s := gateway.Source{Dir: o.Dir, Development: o.Development, Keys: []gateway.SourceKey{{Name: "primary", Ref: o.Key}}}
+	const group = "command-line"
+	s := gateway.Source{Dir: o.Dir, Development: o.Development, Groups: map[string]gateway.Group{group: {On401: true}},
+		Keys: []gateway.SourceKey{{Name: "primary", Ref: o.Key, Group: group}}}
 	for i, ref := range o.Backups {
 		name := apikey.Name("backup")
 		if i > 0 {
 			name = apikey.Name(fmt.Sprintf("backup-%d", i+1))
 		}
-		s.Keys = append(s.Keys, gateway.SourceKey{Name: name, Ref: ref})
+		s.Keys = append(s.Keys, gateway.SourceKey{Name: name, Ref: ref, Group: group})
 	}
 	return s
 }
