@@ -126,7 +126,7 @@ func (c *console) root() *cobra.Command {
 	for _, add := range commands() {
 		cmd := add(c)
 		switch {
-		case cmd.HasSubCommands():
+		case cmd.HasSubCommands() && cmd.Annotations[takesArguments] == "":
 			cmd.Args = noSuchCommand
 		case cmd.Args != nil:
 			cmd.Args = usageArgs(cmd.Args)

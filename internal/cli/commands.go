@@ -27,6 +27,8 @@ func commands() []func(*console) *cobra.Command {
 		(*console).resumeCommand,
 		(*console).keyCommand,
 		(*console).locationsCommand,
+		(*console).scanCommand,
+		(*console).hookCommand,
 		(*console).auditCommand,
 		(*console).incidentCommand,
 		(*console).initCommand,

@@ -5,7 +5,7 @@
 //
 // A baseline is text, in lines:
 //
-//	keywright baseline 1
+//	keywright-baseline 1
 //	# a remark
 //	FINGERPRINT EXPIRY AUTHOR REASON
 //
@@ -29,7 +29,7 @@ import (
 )
 
 // Header is the first line of every baseline.
-const Header = "keywright baseline 1"
+const Header = "keywright-baseline 1"
 
 // MaxSize is the largest baseline in bytes.
 const MaxSize = 8 << 20

@@ -49,8 +49,8 @@ func TestProblemsNameTheirLineAndQuoteNothing(t *testing.T) {
 	value := ""
 	v.Reveal(func(b []byte) { value = string(b) })
 	for text, want := range map[string]string{
-		"":                       `f:1: the first line must be "keywright baseline 1"`,
-		"keywright baseline 2\n": `f:1: the first line`,
+		"":                       `f:1: the first line must be "keywright-baseline 1"`,
+		"keywright-baseline 2\n": `f:1: the first line`,
 		Header + "\n\n" + value + " never me why\n":                 "f:3: the first word is no fingerprint",
 		Header + "\n" + one + "\n":                                  "f:2: the expiry is missing",
 		Header + "\n" + one + " never\n":                            "f:2: the author is missing",

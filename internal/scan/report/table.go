@@ -12,6 +12,8 @@ type TableOptions struct {
 	Colour bool
 	// All lists ignored keys and all places; otherwise the first places of each key are shown.
 	All bool
+	// Next ends with the command that tells more.
+	Next bool
 }
 
 const (
@@ -37,7 +39,7 @@ func (r *Report) Table(w io.Writer, o TableOptions) error {
 		summary = o.paint(summary, "33")
 	}
 	p.line(summary)
-	if k := r.first(); k != nil {
+	if k := r.first(); k != nil && o.Next {
 		p.line("next: keywright scan show " + string(k.Fingerprint))
 	}
 	return p.err

@@ -62,8 +62,6 @@ type Options struct {
 	RespectGitignore bool
 	// FollowExternal follows pointers of repositories out of the paths.
 	FollowExternal bool
-	// Known also searches histories for known keys of unfamiliar shape; files always are.
-	KnownInHistory bool
 
 	Hook Hook
 	// Input is what git hands to the hook, and Remote the name of the remote that is pushed to.
@@ -187,9 +185,10 @@ func (s *scanner) build() {
 	s.keep = &keeper{values: map[scan.ID]scan.Match{}}
 }
 
-// historySearcher is the searcher for histories, where known keys of unfamiliar shape are searched for only when asked.
+// historySearcher is the searcher for histories, where known keys of unfamiliar shape are not searched for: every object would have to be
+// searched whole.
 func (s *scanner) historySearcher() *scan.Searcher {
-	if s.o.Inventory == nil || s.o.KnownInHistory {
+	if s.o.Inventory == nil {
 		return s.search
 	}
 	return scan.New(scan.Options{Keep: s.verifier != nil || s.o.Hint, StoreKey: s.o.StoreKey, Now: s.o.Now})
@@ -236,7 +235,7 @@ func (s *scanner) stdin(ctx context.Context) error {
 		return fault.New(fault.Invalid, "scan: there is no standard input")
 	}
 	s.progress.enter("standard input")
-	in := &counter{r: s.o.Stdin, n: &s.progress.bytes, ctx: ctx}
+	in := &counter{r: newPatient(ctx, s.o.Stdin), n: &s.progress.bytes, ctx: ctx}
 	for _, g := range s.search.Stream(ctx, in, func(m scan.Match) { s.match(m, report.At{Source: "stdin"}) }) {
 		s.sink.Gap(report.Gap{Path: s.names.Text("standard input"), Inner: s.names.Text(g.Inner), Reason: g.Reason})
 	}
@@ -261,6 +260,56 @@ func (c *counter) Read(p []byte) (int, error) {
 	c.total += int64(n)
 	c.n.Add(int64(n))
 	return n, err
+}
+
+// patient reads in a goroutine of its own, so that a reader which never answers does not hold up the end of its context. That goroutine
+// ends with the read that it waits for.
+type patient struct {
+	ctx   context.Context
+	parts chan part
+	have  part
+}
+
+type part struct {
+	b   []byte
+	err error
+}
+
+func newPatient(ctx context.Context, r io.Reader) *patient {
+	p := &patient{ctx: ctx, parts: make(chan part, 1)}
+	go func() {
+		for {
+			b := make([]byte, 256<<10)
+			n, err := r.Read(b)
+			select {
+			case p.parts <- part{b[:n], err}:
+			case <-ctx.Done():
+				clear(b)
+				return
+			}
+			if err != nil {
+				return
+			}
+		}
+	}()
+	return p
+}
+
+// Read implements io.Reader.
+func (p *patient) Read(b []byte) (int, error) {
+	for len(p.have.b) == 0 {
+		if p.have.err != nil {
+			return 0, p.have.err
+		}
+		select {
+		case p.have = <-p.parts:
+		case <-p.ctx.Done():
+			return 0, p.ctx.Err()
+		}
+	}
+	n := copy(b, p.have.b)
+	p.have.b = p.have.b[n:]
+	return n, nil
 }
 
 // identify says which keys the inventory knows.

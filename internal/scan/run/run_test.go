@@ -365,6 +365,19 @@ func TestSeveralRepositoriesAndNestedOnes(t *testing.T) {
 	}
 }
 
+func TestAnIdleStdinDoesNotHoldUpTheEnd(t *testing.T) {
+	r, w := io.Pipe()
+	defer w.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		_, _ = w.Write([]byte("some text"))
+		cancel()
+	}()
+	if _, err := run.Run(ctx, run.Options{Paths: []string{"-"}, Stdin: r}); !fault.Is(err, fault.Canceled) {
+		t.Error(err)
+	}
+}
+
 func TestErrors(t *testing.T) {
 	text, v := fresh()
 	_, err := run.Run(t.Context(), run.Options{Paths: []string{"/nowhere/" + text}})
