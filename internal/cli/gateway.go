@@ -94,9 +94,13 @@ func baseURL(at net.Addr, tls bool) string {
 
 func (c *console) gatewayStatus() *cobra.Command {
 	var state string
+	var inUse bool
 	cmd := &cobra.Command{
 		Use: "status", Short: "show keys, their states, and what is kept from the provider", Args: cobra.NoArgs,
-		Example: "  keywright gateway status\n  keywright gateway status --json",
+		Long: `Status asks the gateway that runs in the state directory. --in-use prints the fingerprint of the key in use, and of every former one that
+still has requests under way, each on a line: the form that confirm of a location wants, so that a rotation goes on when the last request
+on the old key has ended.`,
+		Example: "  keywright gateway status\n  keywright gateway status --json\n  keywright gateway status --in-use",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			dir, err := app.GatewayDir(state)
 			if err != nil {
@@ -106,13 +110,22 @@ func (c *console) gatewayStatus() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if c.json {
+			switch {
+			case c.json:
 				return c.printJSON(s)
+			case inUse:
+				for _, k := range s.Keys {
+					if k.Role != "backup" {
+						c.printf("%s\n", k.Fingerprint)
+					}
+				}
+				return nil
 			}
 			c.showGateway(s)
 			return nil
 		},
 	}
+	cmd.Flags().BoolVar(&inUse, "in-use", false, "print the fingerprints of the keys that serve requests, and nothing else")
 	stateFlag(cmd, &state)
 	return cmd
 }

@@ -3,9 +3,12 @@ package script
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"os/exec"
 	"strconv"
 	"strings"
 	"time"
@@ -77,4 +80,20 @@ func keep(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("there is no %s", args[1])
 	}
 	ts.Setenv(args[0], text)
+}
+
+// ownProgram puts the program into the script's directory, for the configurations that run it: its own lies where other users cannot go.
+func ownProgram(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 0 {
+		ts.Fatalf("usage: ownprogram")
+	}
+	path, err := exec.LookPath("keywright")
+	ts.Check(err)
+	from, err := os.Open(path)
+	ts.Check(err)
+	defer from.Close()
+	to, err := os.OpenFile(ts.MkAbs("keywright"), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o755)
+	ts.Check(err)
+	_, err = io.Copy(to, from)
+	ts.Check(errors.Join(err, to.Close()))
 }

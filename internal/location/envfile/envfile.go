@@ -31,8 +31,8 @@ var meta []byte
 // Config is what stands under a location of this kind.
 type Config struct {
 	Path       string `yaml:"path" required:"true" help:"The file. A relative path starts at the directory of the configuration file; links are followed to the file itself."`
-	Variable   string `yaml:"variable" required:"true" help:"The variable that holds the key's value."`
-	Format     Format `yaml:"format" default:"auto" enum:"auto|dotenv|shell|systemd|environment" help:"How the file is read by its consumers; auto decides by its name."`
+	Variable   string `yaml:"variable" help:"The variable that holds the key's value. Required, but for the format value."`
+	Format     Format `yaml:"format" default:"auto" enum:"auto|dotenv|shell|systemd|environment|value" help:"How the file is read by its consumers; auto decides by its name. value: the file holds the value alone, as a mounted secret or the gateway's key file does."`
 	Create     bool   `yaml:"create" default:"false" help:"Make the file when it does not exist."`
 	Mode       string `yaml:"mode" default:"0600" help:"Permission bits, in octal, of a file that is made."`
 	AllowGroup bool   `yaml:"allow_group" default:"false" help:"Accept a file that its group may read."`
@@ -68,7 +68,12 @@ func New(c Config, env location.Env) (*Driver, error) {
 	if c.Path == "" {
 		return bad("path is missing")
 	}
-	if !variableRE.MatchString(c.Variable) {
+	switch {
+	case c.Format == Value && c.Variable != "":
+		return bad("a file that holds the value alone has no variable")
+	case c.Format != Value && c.Variable == "":
+		return bad("variable is missing")
+	case c.Format != Value && !variableRE.MatchString(c.Variable):
 		return bad("variable %q is no name of an environment variable", c.Variable)
 	}
 	d := &Driver{path: c.Path, variable: c.Variable, format: c.Format, create: c.Create, others: 0o077}
@@ -79,7 +84,7 @@ func New(c Config, env location.Env) (*Driver, error) {
 		d.others = 0o037
 	}
 	switch c.Format {
-	case Dotenv, Shell, Systemd, Environment:
+	case Dotenv, Shell, Systemd, Environment, Value:
 	case Auto, "":
 		d.format = guess(d.path)
 	default:
@@ -201,7 +206,7 @@ func (d *Driver) Read(ctx context.Context) (secret.Value, error) {
 	case last != nil && last.problem != "":
 		return secret.Value{}, d.unclear(p, &problem{last.line, last.problem})
 	case !s.holding.Present:
-		return secret.Value{}, fault.Newf(fault.NotFound, "read %q: %s is not set", p.path, d.variable)
+		return secret.Value{}, fault.Newf(fault.NotFound, "read %q: no value is set", p.path)
 	default:
 		return secret.New(bytes.Clone(last.value)), nil
 	}
@@ -210,6 +215,9 @@ func (d *Driver) Read(ctx context.Context) (secret.Value, error) {
 func (d *Driver) unclear(p *place, err error) error {
 	what := fmt.Sprintf("read %s in %q", d.variable, p.path)
 	hint := fmt.Sprintf("write it as one plain line, %s=value, the last in the file, or give it a file of its own", d.variable)
+	if d.format == Value {
+		what, hint = fmt.Sprintf("read %q", p.path), "write the value alone into the file, or name the format that it has"
+	}
 	if why, ok := errors.AsType[*problem](err); ok {
 		return fault.New(fault.Invalid, what+": "+why.Error(), fault.Hint("%s", hint))
 	}

@@ -72,7 +72,7 @@ func read(tb testing.TB, path string) string {
 
 func open(tb testing.TB, c envfile.Config) *envfile.Driver {
 	tb.Helper()
-	if c.Variable == "" {
+	if c.Variable == "" && c.Format != envfile.Value {
 		c.Variable = variable
 	}
 	d, err := envfile.New(c, location.Env{})
@@ -98,6 +98,22 @@ func TestConformance(t *testing.T) {
 			}})
 		})
 	}
+	t.Run("the value alone", func(t *testing.T) {
+		locationtest.Run(t, locationtest.Harness{How: location.ReadBack, CAS: true, New: func(tb testing.TB) *locationtest.Place {
+			path := filepath.Join(tb.TempDir(), "primary.key")
+			p := atFile(tb, path, envfile.Config{Path: path, Format: envfile.Value, Create: true})
+			p.Neighbours, p.Disturb = nil, nil
+			p.Held = func(tb testing.TB) ([]byte, bool) {
+				b, err := os.ReadFile(path)
+				if err != nil && !errors.Is(err, fs.ErrNotExist) {
+					tb.Fatal(err)
+				}
+				return bytes.TrimSuffix(b, []byte("\n")), len(b) > 0
+			}
+			p.Overwrite = func(tb testing.TB, v secret.Value) { write(tb, path, v.RevealString()+"\n") }
+			return p
+		}})
+	})
 	t.Run("no file", func(t *testing.T) {
 		locationtest.Run(t, locationtest.Harness{How: location.ReadBack, CAS: true, New: func(tb testing.TB) *locationtest.Place {
 			path := filepath.Join(tb.TempDir(), "service.env")
@@ -567,5 +583,38 @@ func TestNoErrorHoldsAValue(t *testing.T) {
 		var all bytes.Buffer
 		fmt.Fprintf(&all, "%+v %v %v %s %v %v", h, err, put, fault.HintOf(put), got, d.Check(t.Context()))
 		secrettest.NoLeak(t, text, all.Bytes(), v)
+	}
+}
+
+func TestTheValueAlone(t *testing.T) {
+	v := secrettest.Fake(t)
+	for text, want := range map[string]string{"": v.RevealString() + "\n", "\n": v.RevealString() + "\n", "old-value": v.RevealString(), "old-value\r\n": v.RevealString() + "\r\n"} {
+		path := filepath.Join(t.TempDir(), "primary.key")
+		write(t, path, text)
+		d := open(t, envfile.Config{Path: path, Format: envfile.Value})
+		h, err := d.Inspect(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := d.Put(t.Context(), v, location.Expect{Revision: h.Revision}); err != nil || read(t, path) != want {
+			t.Errorf("from %q: %v", text, err)
+		}
+	}
+	// What is no value alone is left as it is.
+	for _, text := range []string{"ANTHROPIC_API_KEY=x\n", "one\ntwo\n", " padded\n", "\xff\xfe"} {
+		path := filepath.Join(t.TempDir(), "primary.key")
+		write(t, path, text)
+		d := open(t, envfile.Config{Path: path, Format: envfile.Value})
+		if _, err := d.Put(t.Context(), v, location.Expect{}); !fault.Is(err, fault.Invalid) || read(t, path) != text {
+			t.Errorf("into %q: %v", text, err)
+		}
+		if _, err := d.Read(t.Context()); !fault.Is(err, fault.Invalid) {
+			t.Errorf("read of %q: %v", text, err)
+		}
+	}
+	for _, c := range []envfile.Config{{Path: "x"}, {Path: "x", Format: envfile.Value, Variable: "A"}} {
+		if _, err := envfile.New(c, location.Env{}); !fault.Is(err, fault.Invalid) {
+			t.Errorf("%+v: %v", c, err)
+		}
 	}
 }

@@ -18,6 +18,7 @@ const (
 	Shell       Format = "shell"       // .profile, .bashrc, anything that sh sources
 	Systemd     Format = "systemd"     // EnvironmentFile=, /etc/default
 	Environment Format = "environment" // /etc/environment, read by PAM
+	Value       Format = "value"       // the value alone, as a program reads it from a file or a mounted secret; never guessed
 )
 
 // guess gives the format that a file of this path usually has.
@@ -81,6 +82,9 @@ type parser struct {
 
 // parse finds the variable in the text of a file.
 func parse(text []byte, format Format, name string) document {
+	if format == Value {
+		return alone(text)
+	}
 	q := regexp.QuoteMeta(name)
 	p := &parser{b: text, format: format, name: name,
 		mention: regexp.MustCompile(`(^|[^A-Za-z0-9_$])` + q + `(\[[^\]]*\])?[ \t]*\+?=|(^|[^A-Za-z0-9_])(unset|read|local|declare|typeset|readonly|getopts|printf|mapfile)([^A-Za-z0-9_].*)?[^A-Za-z0-9_$]` + q + `($|[^A-Za-z0-9_])`)}
@@ -100,6 +104,18 @@ func parse(text []byte, format Format, name string) document {
 		last.line = 1 + bytes.Count(text[:last.at], []byte("\n"))
 	}
 	return p.doc
+}
+
+// alone takes a whole text as the value, but for the end of its line.
+func alone(text []byte) document {
+	value := bytes.TrimSuffix(bytes.TrimSuffix(text, []byte("\n")), []byte("\r"))
+	switch {
+	case len(value) == 0:
+		return document{}
+	case !plain(value) || bytes.IndexByte(bytes.TrimRight(value, "="), '=') >= 0: // NAME=value is another format
+		return document{last: &setting{line: 1, problem: "the file holds more than a value alone"}, count: 1}
+	}
+	return document{last: &setting{line: 1, end: len(value), value: value}, count: 1}
 }
 
 func (p *parser) refuseAppend(why string) {
@@ -491,6 +507,12 @@ func edit(text []byte, format Format, name string, value []byte) ([]byte, error)
 			out = append(out, s.quote)
 		}
 		out = append(out, text[s.end:]...)
+	} else if format == Value {
+		end := text // a bare end of line
+		if len(end) == 0 {
+			end = []byte("\n")
+		}
+		out = append(append(out, value...), end...)
 	} else {
 		if doc.open != "" {
 			return nil, &problem{0, doc.open}
@@ -525,7 +547,7 @@ func edit(text []byte, format Format, name string, value []byte) ([]byte, error)
 	return out, nil
 }
 
-// plain reports whether all four formats read b, unquoted or quoted, as itself.
+// plain reports whether all formats read b, unquoted or quoted, as itself.
 func plain(b []byte) bool {
 	for _, c := range b {
 		if !nameByte(c) && !strings.ContainsRune("-./:+=@%,", rune(c)) {

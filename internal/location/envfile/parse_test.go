@@ -179,7 +179,7 @@ func TestGuess(t *testing.T) {
 
 // FuzzEdit edits files of any content. Whatever an edit accepts is read back, and the bytes around the value stay.
 func FuzzEdit(f *testing.F) {
-	formats := []Format{Dotenv, Shell, Systemd, Environment}
+	formats := []Format{Dotenv, Shell, Systemd, Environment, Value}
 	for _, r := range readings() {
 		for i, format := range formats {
 			if format == r.format {
@@ -208,6 +208,10 @@ func FuzzEdit(f *testing.F) {
 			}
 			if after.count != before.count {
 				t.Fatalf("%q -> %q: %d settings became %d", text, out, before.count, after.count)
+			}
+		} else if format == Value {
+			if want := "new" + string(text); len(text) > 0 && string(out) != want {
+				t.Fatalf("%q -> %q: more than the value was added", text, out)
 			}
 		} else if !bytes.HasPrefix(out, text) || len(out) > len(text)+len("\r\nexport X=new\r\n") {
 			t.Fatalf("%q -> %q: more than a line was added", text, out)
