@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -79,7 +80,7 @@ func RunGateway(ctx context.Context, o GatewayOptions) (err error) {
 		}
 		defer f.Close()
 		lines := gateway.NewLines(f)
-		defer lines.Close()
+		defer func() { err = errors.Join(err, lines.Close()) }()
 		options.Access = slog.New(slog.NewJSONHandler(lines, nil))
 	}
 	tlsConfig, err := o.tls()
@@ -134,8 +135,7 @@ func RunGateway(ctx context.Context, o GatewayOptions) (err error) {
 		return err
 	}
 	if err := g.Safe(l, tlsConfig); err != nil {
-		l.Close()
-		return err
+		return errors.Join(err, l.Close())
 	}
 	if o.Ready != nil {
 		o.Ready(l.Addr(), g.Status())

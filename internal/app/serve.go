@@ -58,9 +58,9 @@ func (a *App) Serve(ctx context.Context, o ServeOptions) error {
 			cancel(fault.Wrap(fault.Unavailable, err, "serve socket"))
 		}
 	})
-	duties.Go(func() { a.every(ctx, time.Hour, time.Hour, "no audit checkpoint", a.Checkpoint) })
-	duties.Go(func() { a.every(ctx, 0, time.Minute, "no scheduled rotation begun", a.schedule) })
-	duties.Go(func() { a.every(ctx, time.Minute, lookEvery, "places and provider not looked at", a.lookAround) })
+	duties.Go(func() { a.every(ctx, time.Hour, time.Hour, "sign an audit checkpoint", a.Checkpoint) })
+	duties.Go(func() { a.every(ctx, 0, time.Minute, "begin rotations that are due", a.schedule) })
+	duties.Go(func() { a.every(ctx, time.Minute, lookEvery, "look at places and keys", a.lookAround) })
 	if o.Ready != nil {
 		o.Ready(o.Socket)
 	}
@@ -82,8 +82,8 @@ func (a *App) Serve(ctx context.Context, o ServeOptions) error {
 // lookEvery is how often the daemon looks at every place and asks the provider about every key in use.
 const lookEvery = 15 * time.Minute
 
-// every does a duty after first, and then again and again, until ctx ends. One that fails is logged with complaint, and tried at its next time.
-func (a *App) every(ctx context.Context, first, pause time.Duration, complaint string, duty func(context.Context) error) {
+// every does a duty after first, and then again and again, until ctx ends. One that fails is logged by its name, and tried at its next time.
+func (a *App) every(ctx context.Context, first, pause time.Duration, name string, duty func(context.Context) error) {
 	timer := time.NewTimer(first)
 	defer timer.Stop()
 	for {
@@ -93,7 +93,7 @@ func (a *App) every(ctx context.Context, first, pause time.Duration, complaint s
 		case <-timer.C:
 		}
 		if err := duty(ctx); err != nil && ctx.Err() == nil {
-			a.log.Warn(complaint, "error", err)
+			a.log.Warn("a duty of the daemon was not done", "duty", name, "error", err)
 		}
 		timer.Reset(pause)
 	}

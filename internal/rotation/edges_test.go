@@ -110,10 +110,10 @@ func TestHealthWaitAfterABlindReload(t *testing.T) {
 	d := newDriver(t, p)
 	var reloaded, next time.Time
 	d.answer = func(e rotation.Effect) (any, error) {
-		switch {
-		case e.ID == "staging/staging/a/reload":
+		switch e.ID {
+		case "staging/staging/a/reload":
 			reloaded = d.now
-		case e.ID == "deploy/production/b/baseline":
+		case "deploy/production/b/baseline":
 			next = d.now
 		}
 		return healthy(e)

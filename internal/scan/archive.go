@@ -360,7 +360,7 @@ func zip64Size(extra []byte, hasFull bool, size int64) int64 {
 			at = 8
 		}
 		if id == 1 && size == 0xffffffff && n >= at+8 {
-			return int64(binary.LittleEndian.Uint64(extra[at:]) & (1<<62 - 1)) //nolint:gosec // cut to 62 bits
+			return int64(binary.LittleEndian.Uint64(extra[at:]) & (1<<62 - 1))
 		}
 		extra = extra[n:]
 	}

@@ -89,7 +89,7 @@ func TestWeakValuesGetAnIDOfThisStore(t *testing.T) {
 		}
 		return got[0].ID
 	}
-	if id("one") != id("one") || id("one") == id("two") || id("") == id("") {
+	if first, again, none := id("one"), id("one"), id(""); first != again || first == id("two") || none == id("") {
 		t.Error("the id does not depend on the store's key alone")
 	}
 }

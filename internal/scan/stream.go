@@ -106,7 +106,7 @@ func (f *finder) text(fr *frame) (more bool) {
 	}
 	pos := make([]int32, len(narrow))
 	for i := range pos {
-		pos[i] = int32(2 * i) //nolint:gosec // bounded by Limits.Member
+		pos[i] = int32(2 * i)
 	}
 	return f.scan(&frame{text: narrow, pos: pos, parent: fr, doc: fr.doc, form: chain(fr.form, formNames[formUTF16]), depth: fr.depth, cut: fr.cut}) || more
 }

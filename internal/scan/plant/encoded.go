@@ -112,7 +112,7 @@ func encodedPlaces() []Place {
 			return string(b)
 		}),
 		p("Python list", func(_ *Garden, key string) string {
-			return "k = bytes(" + strings.ReplaceAll(fmt.Sprint([]byte(key)), " ", ", ") + ")"
+			return "k = bytes(" + strings.ReplaceAll(fmt.Sprintf("%d", []byte(key)), " ", ", ") + ")"
 		}),
 		p("JSON in JSON", func(_ *Garden, key string) string {
 			s := key

@@ -186,7 +186,7 @@ func (w *walk) single(path string, info fs.FileInfo) (Result, error) {
 	if !info.Mode().IsRegular() {
 		return Result{Special: 1}, fault.New(fault.Unsupported, "scan path: neither a file nor a folder", fault.Hint("pipe it into \"keywright scan -\""))
 	}
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) //nolint:gosec // the path is what the user wants searched
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return Result{}, rootError(err)
 	}

@@ -132,7 +132,7 @@ func TestUnreadableIsNamed(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	t.Cleanup(func() { _ = os.Chmod(filepath.Join(dir, "closed"), 0o700) }) //nolint:gosec // a folder must be searchable to be removed
+	t.Cleanup(func() { _ = os.Chmod(filepath.Join(dir, "closed"), 0o700) })
 	found, result := walkAll(t, dir, tree.Options{})
 	want := []tree.Unread{{Path: "closed", Reason: "no permission"}, {Path: "shut", Reason: "no permission"}}
 	if len(found) != 1 || !slices.Equal(result.Unread, want) {
