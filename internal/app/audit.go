@@ -52,15 +52,53 @@ func (a *App) verifier(ctx context.Context, against string) (audit.Verifier, err
 	if against == "" {
 		return v, nil
 	}
-	f, err := os.Open(against)
-	if err != nil {
-		return v, fault.Wrap(fault.NotFound, err, "read checkpoints")
-	}
-	defer f.Close()
-	w, err := audit.ReadCheckpoints(f)
+	w, err := readCheckpoints(against)
 	v.Witnessed = append(v.Witnessed, w...)
 	return v, err
 }
+
+func readCheckpoints(path string) ([]audit.Checkpoint, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fault.Wrap(fault.NotFound, err, "read checkpoints")
+	}
+	defer f.Close()
+	return audit.ReadCheckpoints(f)
+}
+
+// VerifyExport checks a file that ExportAudit wrote, without a store. key is a file with the public keys to trust, or empty to take those in the
+// export; against is a file of checkpoints that was kept elsewhere, or empty. What is wrong with the record stands in the report.
+func VerifyExport(export, key, against string) (audit.Report, error) {
+	var v audit.Verifier
+	if key != "" {
+		text, err := os.ReadFile(key)
+		if err != nil {
+			return audit.Report{}, fault.Wrap(fault.NotFound, err, "read public key")
+		}
+		if v.Keys, err = audit.ParsePublicKeys(text); err != nil {
+			return audit.Report{}, err
+		}
+	}
+	if against != "" {
+		var err error
+		if v.Witnessed, err = readCheckpoints(against); err != nil {
+			return audit.Report{}, err
+		}
+	}
+	f, err := os.Open(export)
+	if err != nil {
+		return audit.Report{}, fault.Wrap(fault.NotFound, err, "read export")
+	}
+	defer f.Close()
+	report, err := audit.VerifyExport(f, v)
+	if err != nil && len(report.Problems) > 0 {
+		err = nil // the report says it
+	}
+	return report, err
+}
+
+// AuditKey gives the public key of the record in PEM.
+func (a *App) AuditKey() ([]byte, error) { return audit.PublicPEM(a.signer.Public()) }
 
 func checkpoints(raw []json.RawMessage) (list []audit.Checkpoint, err error) {
 	for _, line := range raw {

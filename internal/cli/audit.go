@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"strings"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/keywright/keywright/internal/app"
 	"github.com/keywright/keywright/internal/audit"
 	"github.com/keywright/keywright/internal/fault"
 )
@@ -18,24 +20,27 @@ func (c *console) auditCommand() *cobra.Command {
 		Example: "  keywright audit verify\n  keywright audit tail -n 50\n  keywright audit export > audit.jsonl",
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(c.auditVerify(), c.auditTail(), c.auditExport())
+	cmd.AddCommand(c.auditVerify(), c.auditTail(), c.auditExport(), c.auditKey())
 	return cmd
 }
 
 func (c *console) auditVerify() *cobra.Command {
-	var against string
+	var against, export, key string
 	cmd := &cobra.Command{
 		Use: "verify", Short: "check the chain, and say up to where it can be vouched for", Args: cobra.NoArgs,
 		Long: `Verify reads the whole record and finds any edit, gap or reordering. --against compares with checkpoints that were kept elsewhere (a
-copy of the witness file), which also finds what the owner of this host could hide. Exit code 1 when something is wrong.`,
-		Example: "  keywright audit verify\n  keywright audit verify --against /mnt/elsewhere/keywright.witness",
+copy of the witness file), which also finds what the owner of this host could hide. Exit code 1 when something is wrong.
+
+--export checks a file of audit export instead, and needs neither a configuration nor a store, so that an auditor can do it elsewhere. Give the
+public key that you were handed by another way (audit key) with --key: the one inside the file proves only that the file is whole.`,
+		Example: `  keywright audit verify
+  keywright audit verify --against /mnt/elsewhere/keywright.witness
+  keywright audit verify --export audit-2026-q4.jsonl --key keywright.pem`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			a, err := c.app(cmd.Context())
-			if err != nil {
-				return err
+			if key != "" && export == "" {
+				return usageError{fault.New(fault.Invalid, "audit verify: --key is for --export", fault.Hint("the store's own record is checked with the store's own key"))}
 			}
-			defer a.Close()
-			report, err := a.VerifyAudit(cmd.Context(), against)
+			report, err := c.verifyAudit(cmd.Context(), against, export, key)
 			if err != nil {
 				return err
 			}
@@ -51,8 +56,43 @@ copy of the witness file), which also finds what the owner of this host could hi
 			return report.Err()
 		},
 	}
-	cmd.Flags().StringVar(&against, "against", "", "a file of checkpoints that was kept elsewhere")
+	f := cmd.Flags()
+	f.StringVar(&against, "against", "", "a file of checkpoints that was kept elsewhere")
+	f.StringVar(&export, "export", "", "check this file of audit export instead of the store")
+	f.StringVar(&key, "key", "", "the public key to trust, PEM; for --export")
 	return cmd
+}
+
+func (c *console) verifyAudit(ctx context.Context, against, export, key string) (audit.Report, error) {
+	if export != "" {
+		return app.VerifyExport(export, key, against)
+	}
+	a, err := c.app(ctx)
+	if err != nil {
+		return audit.Report{}, err
+	}
+	defer a.Close()
+	return a.VerifyAudit(ctx, against)
+}
+
+func (c *console) auditKey() *cobra.Command {
+	return &cobra.Command{
+		Use: "key", Short: "print the public key that the record is signed with", Args: cobra.NoArgs,
+		Long:    "Key prints PEM. Hand it to the auditor by another way than the exports, for audit verify --export FILE --key FILE.",
+		Example: "  keywright audit key > keywright.pem",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			a, err := c.app(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer a.Close()
+			text, err := a.AuditKey()
+			if err == nil {
+				c.printf("%s", text)
+			}
+			return err
+		},
+	}
 }
 
 func (c *console) auditTail() *cobra.Command {
