@@ -35,7 +35,7 @@ type scanFlags struct {
 	verify                                                    []string
 	urls                                                      []string
 	baselines                                                 []string
-	trust, hint, all                                          bool
+	trust, hint, all, again                                   bool
 	format, output                                            string
 	staged, preReceive                                        bool
 	prePush                                                   string
@@ -53,6 +53,7 @@ func (f *scanFlags) where(fs *pflag.FlagSet) {
 	fs.StringArrayVar(&f.baselines, "baseline", nil, "`FILE` that names keys to leave alone; may be given several times")
 	fs.BoolVar(&f.trust, "trust-repo-ignores", false, "in hooks and CI, let allow marks and a baseline in what is scanned count")
 	fs.BoolVar(&f.hint, "hint", false, "show the public prefix and the last four characters of each key")
+	fs.BoolVar(&f.again, "again", false, "search all of a history, not only what is new since the last scan of it, and remember nothing")
 	fs.IntVar(&f.workers, "workers", 0, "how many goroutines search (default one for each processor)")
 }
 
@@ -124,7 +125,9 @@ func (c *console) scan(cmd *cobra.Command, args []string, f scanFlags) error {
 	table := report.TableOptions{Colour: f.output == "" && c.coloured(), All: f.all, Next: s.o.Hook == run.NoHook}
 	switch f.format {
 	case "table":
-		err = r.Table(w, table)
+		if quiet := s.o.Hook != run.NoHook && r.Complete && !r.Found(); !quiet {
+			err = r.Table(w, table)
+		}
 	case "json":
 		err = r.JSON(w)
 	case "jsonl":
@@ -257,6 +260,9 @@ func (c *console) newScan(cmd *cobra.Command, args []string, f scanFlags) (*scan
 	}
 	if dirsErr == nil {
 		s.store = filepath.Join(dirs.State, "scan", "local-names.key")
+		if !f.again && s.o.Hook == run.NoHook && !inCI() {
+			s.o.States, s.o.Detectors = states{filepath.Join(dirs.State, "scan", "histories")}, detectors()
+		}
 	}
 	s.localNames()
 	return s, nil
@@ -465,18 +471,8 @@ func (c *console) scanOutput(name string) (w io.Writer, done func() error) {
 	}
 	var b bytes.Buffer
 	return &b, func() error {
-		file, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*") // of mode 0600
-		if err != nil {
+		if err := replaceFile(name, b.Bytes()); err != nil {
 			return fault.Wrap(fault.Forbidden, err, "write report")
-		}
-		_, err = file.Write(b.Bytes())
-		err = errors.Join(err, file.Sync(), file.Close())
-		if err == nil {
-			err = os.Rename(file.Name(), name)
-		}
-		if err != nil {
-			os.Remove(file.Name())
-			return fault.Wrap(fault.Unavailable, err, "write report")
 		}
 		return nil
 	}

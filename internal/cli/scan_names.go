@@ -4,8 +4,13 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"golang.org/x/term"
@@ -35,19 +40,87 @@ func (s *scanning) localNames() {
 	s.o.StoreKey = secret.New(bytes.Clone(s.key))
 }
 
-// keepLocalNames keeps the key when the report has such a name, so that the next scan gives the same.
+// keepLocalNames keeps the key when the report has such a name, or a state may, so that the next scan gives the same.
 func (s *scanning) keepLocalNames(r *report.Report) {
 	defer clear(s.key)
 	local := false
 	for i := range r.Keys {
 		local = local || strings.HasPrefix(string(r.Keys[i].Fingerprint), "kl_")
 	}
-	if !local || !s.fresh {
+	if !local && !s.o.Remembers() || !s.fresh {
 		return
 	}
-	if s.store == "" || keyfile.Create(s.store, keyfile.Private, s.key) != nil {
+	if kept := s.store != "" && keyfile.Create(s.store, keyfile.Private, s.key) == nil; !kept && local {
 		r.Notes = append(r.Notes, "names that begin with kl_ hold for this scan alone: the key that makes them could not be kept")
 	}
+}
+
+// states keeps what was searched of histories, a file for each repository.
+type states struct{ dir string }
+
+// mostState is the largest state in bytes that is read.
+const mostState = 1 << 30
+
+func (s states) file(repository string) string {
+	sum := sha256.Sum256([]byte(repository))
+	return filepath.Join(s.dir, hex.EncodeToString(sum[:16])+".state")
+}
+
+// Load implements run.States.
+func (s states) Load(repository string) []byte {
+	name := s.file(repository)
+	info, err := os.Lstat(name)
+	if err != nil || info.Size() > mostState {
+		return nil
+	}
+	b, err := keyfile.Read(name, keyfile.Private, int(info.Size()))
+	if err != nil {
+		return nil
+	}
+	return b
+}
+
+// Save implements run.States.
+func (s states) Save(repository string, state []byte) error {
+	if err := os.MkdirAll(s.dir, 0o700); err != nil {
+		return err
+	}
+	return replaceFile(s.file(repository), state)
+}
+
+var _ run.States = states{}
+
+// detectors names this build of the program, and so its detectors.
+func detectors() string {
+	// The link of the system leads to the file that runs, whatever has become of its name.
+	info, err := os.Stat("/proc/self/exe")
+	if err != nil {
+		self, nameErr := os.Executable()
+		if nameErr != nil {
+			return ""
+		}
+		if info, err = os.Stat(self); err != nil {
+			return ""
+		}
+	}
+	return fmt.Sprintf("%s %d %d", Version(), info.Size(), info.ModTime().UnixNano())
+}
+
+// replaceFile puts a whole file of mode 0600 in the place of the named one.
+func replaceFile(name string, content []byte) error {
+	file, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*") // of mode 0600
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(content)
+	err = errors.Join(err, file.Sync(), file.Close())
+	if err == nil {
+		err = os.Rename(file.Name(), name)
+	}
+	if err != nil {
+		os.Remove(file.Name())
+	}
+	return err
 }
 
 // inventory is what the configuration's store knows about keys.

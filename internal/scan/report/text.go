@@ -65,6 +65,16 @@ func (m *Masker) Text(foreign string) Text {
 	return Text{s: shown}
 }
 
+// Find calls found when bytes hold a key. Placeholders count.
+func (m *Masker) Find(ctx context.Context, b []byte, found func()) {
+	m.search.Find(ctx, b, func(f scan.Match) {
+		if !f.Value.IsZero() {
+			f.Value.Destroy()
+		}
+		found()
+	})
+}
+
 type span struct {
 	from, to int
 	name     string

@@ -2,6 +2,7 @@ package run
 
 import (
 	"context"
+	"encoding/hex"
 	"io"
 	"path/filepath"
 	"strings"
@@ -16,7 +17,8 @@ import (
 // repository searches the history of the repository at path. root is the directory that its pointers may not leave.
 func (s *scanner) repository(ctx context.Context, path, root string) error {
 	s.progress.enter("history of " + s.names.Text(path).String())
-	repo, err := gitobj.Open(path, gitobj.Options{Root: root, FollowExternal: s.o.FollowExternal})
+	version, state := s.remembered(path)
+	repo, err := gitobj.Open(path, gitobj.Options{Root: root, FollowExternal: s.o.FollowExternal, Done: state.Done(version)})
 	if err != nil {
 		if ctx.Err() != nil {
 			return fault.In(ctx.Err(), "scan")
@@ -30,10 +32,11 @@ func (s *scanner) repository(ctx context.Context, path, root string) error {
 	}
 	defer repo.Close()
 	search := &counted{Searcher: s.historySearcher(), p: s.progress}
-	res, err := history.Search(ctx, repo, history.Options{Searcher: search, Now: s.o.Now(), Workers: s.o.Workers})
+	res, err := history.Search(ctx, repo, history.Options{Searcher: search, Now: s.o.Now(), Workers: s.o.Workers, State: state, Version: version})
 	if err != nil {
 		return err
 	}
+	s.remember(ctx, path, res.State)
 	s.sink.Scanned(report.Scanned{Repositories: 1, Objects: res.Objects + res.Skipped, Commits: res.Commits})
 	name := func(p string) string { return historic(path, repo.WorkTree == "", p) }
 	for i := range res.Places {
@@ -59,6 +62,49 @@ func (s *scanner) repository(ctx context.Context, path, root string) error {
 		s.sink.MoreGaps(n)
 	}
 	return nil
+}
+
+// remembered gives the state that an earlier scan left of a repository, or nil, and the version that it must have.
+func (s *scanner) remembered(path string) (version string, state *history.State) {
+	if s.o.States == nil || s.o.Detectors == "" {
+		return "", nil
+	}
+	// Names of keys that could be guessed depend on the key that makes them.
+	version = s.o.Detectors + " " + hex.EncodeToString(s.o.StoreKey.HMAC([]byte("names in states of scans"))[:8])
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return version, nil
+	}
+	if b := s.o.States.Load(abs); b != nil {
+		var old history.State
+		if old.UnmarshalBinary(b) == nil {
+			return version, &old
+		}
+	}
+	return version, nil
+}
+
+// remember keeps the state of a repository. One that holds a key, as in the name of a file, is not kept.
+func (s *scanner) remember(ctx context.Context, path string, state *history.State) {
+	if state == nil || s.o.States == nil {
+		return
+	}
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return
+	}
+	b, err := state.MarshalBinary()
+	if err != nil {
+		return
+	}
+	holds := false
+	s.names.Find(ctx, b, func() { holds = true })
+	if holds || ctx.Err() != nil {
+		return
+	}
+	if s.o.States.Save(abs, b) != nil {
+		s.sink.Note("what was searched could not be remembered: the next scan reads all of it again")
+	}
 }
 
 // historic gives a path in a repository as a person would name it: beside the files of a work tree, or behind the name of a bare one.

@@ -52,6 +52,13 @@ type Inventory interface {
 	Find(apikey.Digest) (report.Known, bool)
 }
 
+// States keeps the state of each repository, by its absolute path. A state holds no value.
+type States interface {
+	// Load gives what Save kept, or nil. Only files that nobody else can write count.
+	Load(repository string) []byte
+	Save(repository string, state []byte) error
+}
+
 // Options says what a scan does. The zero Options search nothing.
 type Options struct {
 	// Paths are files, directories, repositories and bundles; "-" is standard input.
@@ -88,6 +95,11 @@ type Options struct {
 	// Hint adds the public prefix and the last four characters of each value.
 	Hint bool
 
+	// States keeps what was searched of histories, so that the next scan reads only what is new. Nil keeps nothing. Detectors names the
+	// detectors in use: a state of others does not count.
+	States    States
+	Detectors string
+
 	Workers int
 	Version string // of Keywright
 	Now     func() time.Time
@@ -95,6 +107,11 @@ type Options struct {
 	Progress *Progress
 	// Stream, when it is not nil, is told of places as they are found. The caller ends it.
 	Stream *report.Stream
+}
+
+// Remembers reports whether the scan keeps states of histories.
+func (o *Options) Remembers() bool {
+	return o.States != nil && o.Detectors != "" && o.History != NoHistory && o.Hook == NoHook
 }
 
 // Progress is how far a scan has come. It may be read at any time.

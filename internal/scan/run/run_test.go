@@ -5,12 +5,14 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -376,6 +378,73 @@ func TestAnIdleStdinDoesNotHoldUpTheEnd(t *testing.T) {
 	if _, err := run.Run(ctx, run.Options{Paths: []string{"-"}, Stdin: r}); !fault.Is(err, fault.Canceled) {
 		t.Error(err)
 	}
+}
+
+type memory map[string][]byte
+
+func (m memory) Load(repo string) []byte { return m[repo] }
+func (m memory) Save(repo string, b []byte) error {
+	m[repo] = b
+	return nil
+}
+
+func TestTheNextScanReadsWhatIsNew(t *testing.T) {
+	r := newRepo(t)
+	old, oldV := fresh()
+	later, laterV := fresh()
+	r.write("a", "x\n"+old)
+	r.commit("one")
+	m := memory{}
+	o := run.Options{Paths: []string{r.dir}, History: run.OnlyHistory, States: m, Detectors: "d1", StoreKey: secret.New([]byte("0123456789abcdef0123456789abcdef"))}
+	same := func(a, b *report.Report) {
+		t.Helper()
+		var x, y bytes.Buffer
+		a.Started, b.Started, a.Seconds, b.Seconds = time.Time{}, time.Time{}, 0, 0
+		if err := errors.Join(a.JSON(&x), b.JSON(&y)); err != nil {
+			t.Fatal(err)
+		}
+		// The time that an exposure goes on for grows.
+		cut := regexp.MustCompile(`"days": [^,}\n]+`)
+		if cx, cy := cut.ReplaceAllString(x.String(), ""), cut.ReplaceAllString(y.String(), ""); cx != cy {
+			t.Errorf("the reports differ:\n%s\n%s", cx, cy)
+		}
+	}
+	first := do(t, o)
+	if len(m) != 1 {
+		t.Fatalf("%d states were kept", len(m))
+	}
+	same(first, do(t, o))
+	r.git("rm", "-q", "a")
+	r.write("b", later)
+	gone := r.commit("two")
+	got := do(t, o)
+	if k := key(t, got, oldV); k.Exposure[0].InHead || k.Exposure[0].Removed[0].ID != gone {
+		t.Errorf("%+v", k.Exposure)
+	}
+	key(t, got, laterV)
+	fresh := o
+	fresh.States = nil
+	same(got, do(t, fresh))
+	for _, b := range m {
+		secrettest.NoLeak(t, "state", b, oldV, laterV)
+	}
+
+	// A state that would hold a key is not kept.
+	named, namedV := newNamed(t, r)
+	m2 := memory{}
+	o.States = m2
+	if key(t, do(t, o), namedV); len(m2) != 0 {
+		t.Errorf("a state with %s in it was kept", named)
+	}
+}
+
+// newNamed commits a file with a key in its name and in its content.
+func newNamed(t *testing.T, r repo) (string, secret.Value) {
+	t.Helper()
+	text, v := fresh()
+	r.write("named-"+text, text)
+	r.commit("three")
+	return string(idOf(v)), v
 }
 
 func TestErrors(t *testing.T) {
