@@ -98,14 +98,6 @@ func Open(path string, o Options) (*Repo, error) {
 	return r, nil
 }
 
-// OpenObjects opens the objects directories that Options.Objects names and nothing else, such as the quarantine of a push. The result has no
-// refs; objects that its objects name are mostly not there.
-func OpenObjects(f Format, o Options) *Repo {
-	r := &Repo{Bare: true, Partial: true, objects: slices.Clone(o.Objects), bundle: &bundle{format: f}}
-	r.Store = openStore(f, r.objects, o.Limits, o.Done, &Problems{})
-	return r
-}
-
 // inside decides about pointers.
 type inside struct {
 	root string
