@@ -143,15 +143,6 @@ func Walk(ctx context.Context, root string, o Options, yield func(Sighting)) (Re
 	return w.done()
 }
 
-// Reader searches a stream such as the standard input. name stands in the sightings as the path. It reads r to its end.
-func Reader(ctx context.Context, name string, r io.Reader, o Options, yield func(Sighting)) (Result, error) {
-	w := &walk{o: o, ctx: ctx, yield: yield}
-	count := &counting{r: r}
-	w.gaps(name, o.Searcher.Stream(ctx, count, func(m scan.Match) { w.found(name, Content, m) }))
-	w.read(name, count.n)
-	return w.done()
-}
-
 func rootError(err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
