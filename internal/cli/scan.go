@@ -31,15 +31,15 @@ const baselineName = "scan-baseline"
 
 // scanFlags are what a person asks of a scan.
 type scanFlags struct {
-	noHistory, historyOnly, gitignore, external, knownHistory bool
-	verify                                                    []string
-	urls                                                      []string
-	baselines                                                 []string
-	trust, hint, all, again                                   bool
-	format, output                                            string
-	staged, preReceive                                        bool
-	prePush                                                   string
-	workers                                                   int
+	noHistory, historyOnly, gitignore, external bool
+	verify                                      []string
+	urls                                        []string
+	baselines                                   []string
+	trust, hint, all, again                     bool
+	format, output                              string
+	staged, preReceive                          bool
+	prePush                                     string
+	workers                                     int
 }
 
 func (f *scanFlags) where(fs *pflag.FlagSet) {
