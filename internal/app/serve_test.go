@@ -19,7 +19,7 @@ func TestDutiesAreDoneAgainAndAgain(t *testing.T) {
 		var at []time.Duration
 		ctx, cancel := context.WithTimeout(t.Context(), 12*time.Minute)
 		defer cancel()
-		a.every(ctx, time.Minute, 5*time.Minute, "not done", func(context.Context) error {
+		a.every(ctx, time.Minute, 5*time.Minute, "sweep the floor", func(context.Context) error {
 			at = append(at, time.Since(begin))
 			if len(at) == 1 {
 				return fault.New(fault.Unavailable, "not now")
@@ -29,7 +29,7 @@ func TestDutiesAreDoneAgainAndAgain(t *testing.T) {
 		if len(at) != 3 || at[0] != time.Minute || at[1] != 6*time.Minute || at[2] != 11*time.Minute {
 			t.Errorf("done at %v", at)
 		}
-		if got := log.String(); strings.Count(got, "not done") != 1 || !strings.Contains(got, "not now") {
+		if got := log.String(); strings.Count(got, "sweep the floor") != 1 || !strings.Contains(got, "not now") {
 			t.Errorf("log %q", got)
 		}
 	})

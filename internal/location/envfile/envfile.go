@@ -72,7 +72,7 @@ func New(c Config, env location.Env) (*Driver, error) {
 	case c.Format == Value && c.Variable != "":
 		return bad("a file that holds the value alone has no variable")
 	case c.Format != Value && c.Variable == "":
-		return bad("variable is missing")
+		return bad("variable is missing; a file that holds the value alone has format: value")
 	case c.Format != Value && !variableRE.MatchString(c.Variable):
 		return bad("variable %q is no name of an environment variable", c.Variable)
 	}
