@@ -2,6 +2,7 @@ package runner_test
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -165,19 +166,56 @@ func TestLostReplyOfAWriteOnlyPlace(t *testing.T) {
 	}
 }
 
-// TestSpareTakenMeanwhile: the claim is decided in one transaction, and the one who comes second changes nothing.
+// TestSpareTakenMeanwhile: who claims a spare is decided in one transaction. The one who comes second takes the next spare, or waits for one.
 func TestSpareTakenMeanwhile(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
-		spare := w.inState(key, apikey.Spare)[0]
-		hit := w.at("made", "acquire/acquire", func() {
-			w.update(func(tx *store.Tx) error { return tx.ClaimSpare(spare.ID, "intake-1") })
+	for _, another := range []bool{true, false} {
+		t.Run(fmt.Sprintf("another is there %v", another), func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				taken := w.inState(key, apikey.Spare)[0]
+				next := taken
+				if another {
+					next = w.add(key, apikey.Spare)
+				}
+				hit := w.at("made", "acquire/acquire", func() {
+					w.update(func(tx *store.Tx) error { return tx.ClaimSpare(taken.ID, "intake-1") })
+				})
+				stood := 0
+				row := w.finish(w.begin(w.plan(rotation.Manual)).ID, func(row rotation.Row) {
+					stood++
+					if row.Status != rotation.Waiting || !strings.Contains(row.Note, "no spare for prod-primary") || row.Hint == "" {
+						t.Errorf("%s: %q %q", row.Status, row.Note, row.Hint)
+					}
+					if v := w.version(taken.ID); v.State != apikey.Spare {
+						t.Errorf("the spare of another is %s", v.State)
+					}
+					w.update(func(tx *store.Tx) error { return tx.ReleaseClaim("intake-1") })
+					w.signal(row.ID, rotation.SignalResume, rotation.SignalData{})
+				})
+				if !hit.Load() || row.Status != rotation.Done || (stood == 0) != another {
+					t.Errorf("hit %v, stood %d times, ended %q: %q", hit.Load(), stood, row.Status, row.Note)
+				}
+				if v := w.version(next.ID); v.State != apikey.Current {
+					t.Errorf("the spare that was left is %s", v.State)
+				}
+				w.update(func(tx *store.Tx) error { return tx.ReleaseClaim("intake-1") })
+				w.check(row)
+			}, "a", "b")
 		})
-		row := w.finish(w.begin(w.plan(rotation.Manual)).ID, nil)
-		if !hit.Load() || row.Status != rotation.Failed || !strings.Contains(row.Note, "intake-1 holds it") || row.Hint == "" {
-			t.Errorf("hit %v, ended %q: %q %q", hit.Load(), row.Status, row.Note, row.Hint)
-		}
-		if v := w.version(spare.ID); v.State != apikey.Spare {
-			t.Errorf("the spare is %s", v.State)
+	}
+}
+
+// TestEmergencyPassesOverWhatIsClaimed: a spare that somebody else holds does not stop an emergency while there is another.
+func TestEmergencyPassesOverWhatIsClaimed(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.emergent = true
+		taken := w.inState(key, apikey.Spare)[0]
+		next := w.add(key, apikey.Spare)
+		w.update(func(tx *store.Tx) error { return tx.ClaimSpare(taken.ID, "intake-1") })
+		row := w.finish(w.begin(w.plan(rotation.Emergency)).ID, func(row rotation.Row) {
+			t.Fatalf("%s: %s", row.Status, row.Note)
+		})
+		if v := w.version(next.ID); row.Status != rotation.Done || v.State != apikey.Current {
+			t.Errorf("ended %q, the free spare is %s: %s", row.Status, v.State, row.Note)
 		}
 		w.update(func(tx *store.Tx) error { return tx.ReleaseClaim("intake-1") })
 		w.check(row)

@@ -34,7 +34,8 @@ func audited(v rotation.Verb) bool {
 	return writes(v)
 }
 
-// make is the one switch from verbs to deeds. The data goes into the journal, commit into the same transaction.
+// make is the one switch from verbs to deeds. The data goes into the journal, commit into the same transaction and before it,
+// so that it may complete what data points to.
 func (s *saga) make(ctx context.Context, e rotation.Effect) (data any, commit func(*store.Tx) error, err error) {
 	switch e.Verb {
 	case rotation.CheckPlace:
@@ -46,7 +47,7 @@ func (s *saga) make(ctx context.Context, e rotation.Effect) (data any, commit fu
 	case rotation.Tell:
 		return nil, nil, s.tell(ctx, e)
 	case rotation.Acquire:
-		return s.acquire(ctx)
+		return s.acquire()
 	case rotation.Choose:
 		return s.choose(ctx)
 	case rotation.TestValue:

@@ -464,16 +464,16 @@ func (s *saga) write(ctx context.Context, batch []result) error {
 			if res.err != nil {
 				entry.Type, entry.Fault = rotation.Missed, rotation.FaultOf(res.err)
 			} else {
-				data, err := json.Marshal(res.data)
-				if err != nil {
-					return fault.Wrap(fault.Unknown, err, "write result of "+res.effect.ID)
-				}
-				entry.Data = data
 				if res.commit != nil {
 					if err := res.commit(tx); err != nil {
 						return &refusal{err}
 					}
 				}
+				data, err := json.Marshal(res.data)
+				if err != nil {
+					return fault.Wrap(fault.Unknown, err, "write result of "+res.effect.ID)
+				}
+				entry.Data = data
 			}
 			if err := tx.Append(s.row.ID, s.row.Fence, entry); err != nil {
 				return err

@@ -19,23 +19,20 @@ import (
 
 // ---- acquiring ----
 
-// acquire claims the spare that was handed in first among those that outlive the rotation.
-func (s *saga) acquire(ctx context.Context) (any, func(*store.Tx) error, error) {
+// acquire claims the spare that was handed in first among those that outlive the rotation. It picks in the transaction that claims, so that another
+// rotation which takes a spare at the same moment leaves the next one to this.
+func (s *saga) acquire() (any, func(*store.Tx) error, error) {
 	var got rotation.Acquired
-	err := s.Store.View(ctx, func(tx *store.Tx) error {
+	return &got, func(tx *store.Tx) error {
 		v, err := s.pickSpare(tx)
-		got = acquired(v, "spare "+v.ProviderName)
-		return err
-	})
-	if err != nil {
-		return nil, nil, err
-	}
-	return got, func(tx *store.Tx) error {
-		id := apikey.VersionID(got.Version)
-		if err := tx.ClaimSpare(id, s.row.ID); err != nil {
+		if err != nil {
 			return err
 		}
-		return s.setState(tx, id, apikey.Pending)
+		if err := tx.ClaimSpare(v.ID, s.row.ID); err != nil {
+			return err
+		}
+		got = acquired(v, "spare "+v.ProviderName)
+		return s.setState(tx, v.ID, apikey.Pending)
 	}, nil
 }
 
@@ -115,15 +112,21 @@ func (s *saga) choose(ctx context.Context) (any, func(*store.Tx) error, error) {
 }
 
 // candidates lists, in order: a tested pending version of the key, its spares, its previous version, the backup's spares, the backup's current.
+// What somebody else has claimed is not the key's to take; lending takes nothing.
 func (s *saga) candidates(ctx context.Context) (list []candidate, err error) {
 	err = s.Store.View(ctx, func(tx *store.Tx) error {
 		list = nil
+		claims, err := tx.Claims()
+		if err != nil {
+			return err
+		}
 		add := func(key apikey.Name, lent bool, states ...apikey.State) error {
 			versions, err := tx.Versions(key)
 			for _, state := range states {
 				for _, v := range versions {
 					untested := v.State == apikey.Pending && v.Tested.IsZero()
-					if v.State == state && !v.Compromised && !untested && v.ID != s.row.Plan.Old {
+					taken := !lent && slices.ContainsFunc(claims, func(c store.SpareClaim) bool { return c.Version == v.ID && c.Rotation != s.row.ID })
+					if v.State == state && !v.Compromised && !untested && !taken && v.ID != s.row.Plan.Old {
 						list = append(list, candidate{version: v, how: string(state) + " of " + string(key), lent: lent})
 					}
 				}
