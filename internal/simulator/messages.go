@@ -144,8 +144,8 @@ func (s *Simulator) plan(c *call, body []byte, counting bool) (planned, *apiErro
 // read checks one turn and returns its blocks; a string is one text block.
 func (t turn) read(i int, version string) ([]block, *apiError) {
 	where := fmt.Sprintf("messages.%d", i)
-	if t.Role != "user" && t.Role != "assistant" {
-		return nil, invalid(where + ".role: must be user or assistant")
+	if t.Role != "user" && t.Role != "assistant" && t.Role != "system" {
+		return nil, invalid(where + ".role: must be user, assistant or system")
 	}
 	var text string
 	if json.Unmarshal(t.Content, &text) == nil {
