@@ -1,5 +1,5 @@
-// Package sdk_test runs the provider's official SDKs against the simulator, so
-// that its shapes are those which real clients parse. It holds no other code.
+// Package sdk_test runs the provider's official SDKs against the simulator, so that its shapes are those which real clients parse, and, behind the tag
+// real, the TypeScript SDKs and Claude Code through the built gateway while its key changes. It holds no other code.
 package sdk_test
 
 import (
