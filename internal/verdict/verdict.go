@@ -137,21 +137,21 @@ var rows = []Row{
 	{Name: "ok", Status: 200, Why: "the answer is fine"},
 	{Name: "connection", Status: noAnswer, Scope: UpstreamModel, Action: Retry, Why: "the upstream could not be reached, or broke off before an answer"},
 	{Name: "foreign-401", Status: 401, Unshaped: true, Why: "something before the provider refused; it says nothing about the key"},
-	{Name: "creator-left", Status: 400, Code: "claude_code_key_creator_not_member", Scope: Key, Action: Suspect, Cross: CrossDead, Dead: true, Page: true, Why: "the key's creator is no longer a member"},
-	{Name: "organization-hold", Status: 400, Code: "organization_on_hold", Scope: Organization, Action: Cool, End: EndFixed, Default: 5 * time.Minute, Cross: CrossLimits, Page: true, Why: "the organization is on hold"},
+	{Name: "creator-left", Status: 400, Code: CodeCreatorLeft, Scope: Key, Action: Suspect, Cross: CrossDead, Dead: true, Page: true, Why: "the key's creator is no longer a member"},
+	{Name: "organization-hold", Status: 400, Code: CodeOnHold, Scope: Organization, Action: Cool, End: EndFixed, Default: 5 * time.Minute, Cross: CrossLimits, Page: true, Why: "the organization is on hold"},
 	{Name: "customer-limit", Status: 400, Starts: "You have reached your specified", Holds: "usage limits", Scope: Workspace, Action: Cool, End: EndFixed, Default: 5 * time.Minute, Cross: CrossLimits, Page: true, Why: "a spend limit that the customer set is reached"},
 	{Name: "credit", Status: 400, Starts: "Your credit balance is too low", Scope: Organization, Action: Cool, End: EndFixed, Default: 5 * time.Minute, Cross: CrossLimits, Page: true, Why: "the prepaid credit is used up"},
 	{Name: "cors", Status: 401, Holds: "CORS", Why: "refused for its origin; it says nothing about the key"},
 	{Name: "dead", Status: 401, Scope: Key, Action: Suspect, Cross: CrossDead, Dead: true, Page: true, Why: "the key is revoked, inactive, archived or expired, if a probe agrees"},
-	{Name: "linked-spend-limit", Status: 402, Code: "linked_organization_spend_limit_reached", Scope: Organization, Action: Cool, End: EndFixed, Default: 5 * time.Minute, Cross: CrossLimits, Page: true, Why: "the spend limit of the linked organization is reached"},
-	{Name: "linked-billing", Status: 402, Code: "linked_organization_billing_unavailable", Scope: Organization, Action: Cool, End: EndFixed, Default: 5 * time.Minute, Cross: CrossLimits, Page: true, Why: "billing of the linked organization is not available"},
+	{Name: "linked-spend-limit", Status: 402, Code: CodeLinkedSpendLimit, Scope: Organization, Action: Cool, End: EndFixed, Default: 5 * time.Minute, Cross: CrossLimits, Page: true, Why: "the spend limit of the linked organization is reached"},
+	{Name: "linked-billing", Status: 402, Code: CodeLinkedBilling, Scope: Organization, Action: Cool, End: EndFixed, Default: 5 * time.Minute, Cross: CrossLimits, Page: true, Why: "billing of the linked organization is not available"},
 	{Name: "billing", Status: 402, Scope: Organization, Action: Cool, End: EndFixed, Default: 5 * time.Minute, Cross: CrossLimits, Page: true, Why: "there is trouble with payment"},
 	{Name: "forbidden-address", Status: 403, Holds: "IP address", Scope: KeyModel, Action: Other, Cross: CrossForbidden, Page: true, Why: "the organization does not allow this address"},
 	{Name: "forbidden", Status: 403, Scope: KeyModel, Action: Other, Cross: CrossForbidden, Why: "the key lacks a right; it may have others"},
 	{Name: "timeout-408", Status: 408, Action: Retry, Why: "the request came too slowly"},
-	{Name: "enforced-cap", Status: 429, Code: "enforced_spend_limit_reached", Scope: Organization, Action: Cool, End: EndMonth, Cross: CrossLimits, Page: true, Why: "the monthly cap of the tier is reached"},
-	{Name: "contract-cap", Status: 429, Code: "contract_spend_limit_reached", Scope: Organization, Action: Cool, End: EndFixed, Default: 15 * time.Minute, Cross: CrossLimits, Page: true, Why: "the cap of the contract is reached"},
-	{Name: "ramp", Status: 429, Code: "ramp_limit_exceeded", Scope: WorkspaceModel, Action: Cool, End: EndHeader, Default: 10 * time.Second, Cross: CrossLimits, Why: "usage grows faster than the provider allows"},
+	{Name: "enforced-cap", Status: 429, Code: CodeEnforcedCap, Scope: Organization, Action: Cool, End: EndMonth, Cross: CrossLimits, Page: true, Why: "the monthly cap of the tier is reached"},
+	{Name: "contract-cap", Status: 429, Code: CodeContractCap, Scope: Organization, Action: Cool, End: EndFixed, Default: 15 * time.Minute, Cross: CrossLimits, Page: true, Why: "the cap of the contract is reached"},
+	{Name: "ramp", Status: 429, Code: CodeRamp, Scope: WorkspaceModel, Action: Cool, End: EndHeader, Default: 10 * time.Second, Cross: CrossLimits, Why: "usage grows faster than the provider allows"},
 	{Name: "burst", Status: 429, Scope: WorkspaceModel, Action: Cool, End: EndHeader, Default: 5 * time.Second, Cross: CrossLimits, Why: "a rate limit is reached"},
 	{Name: "overloaded", Status: 529, Scope: UpstreamModel, Action: Retry, Why: "the provider is overloaded; another key does not help"},
 	{Name: "overloaded-type", Over: 500, Type: "overloaded_error", Scope: UpstreamModel, Action: Retry, Why: "the provider is overloaded; another key does not help"},
@@ -235,12 +235,6 @@ func StatusOf(errorType string) int {
 		return s
 	}
 	return 500
-}
-
-//nolint:gochecknoglobals // The table is constant.
-var statuses = map[string]int{
-	"invalid_request_error": 400, "authentication_error": 401, "billing_error": 402, "permission_error": 403, "not_found_error": 404,
-	"conflict_error": 409, "request_too_large": 413, "rate_limit_error": 429, "api_error": 500, "timeout_error": 504, "overloaded_error": 529,
 }
 
 // TypeOf gives the error type that belongs to a status, for errors that Keywright makes in the provider's form.

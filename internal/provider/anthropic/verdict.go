@@ -5,6 +5,7 @@ import (
 
 	"github.com/keywright/keywright/internal/httpx"
 	"github.com/keywright/keywright/internal/provider"
+	"github.com/keywright/keywright/internal/verdict"
 )
 
 // row is one line of the verdict table. Empty fields match everything.
@@ -21,42 +22,30 @@ type row struct {
 // wording of messages is not stable, so rows that look at it never say Dead.
 func verdictTable() []row {
 	return []row{
-		{400, "claude_code_key_creator_not_member", nil, provider.Dead, "the key's creator is no longer a member of the organization"},
-		{400, "organization_on_hold", nil, provider.Blocked, "the organization is on hold"},
+		{400, verdict.CodeCreatorLeft, nil, provider.Dead, "the key's creator is no longer a member of the organization"},
+		{400, verdict.CodeOnHold, nil, provider.Blocked, "the organization is on hold"},
 		{400, "", regexp.MustCompile(`(?i)^You have reached your specified .*usage limits`), provider.Blocked, "a spend limit that the customer set is reached"},
 		{400, "", regexp.MustCompile(`(?i)^Your credit balance is too low`), provider.Blocked, "the prepaid credit is used up"},
 		// A refusal of the request's origin, which is never sent.
 		{401, "", regexp.MustCompile(`(?i)\bCORS\b`), provider.Unknown, "the call was refused for its origin"},
 		{401, "", nil, provider.Dead, "the provider refused the value"},
-		{402, "linked_organization_spend_limit_reached", nil, provider.Blocked, "the spend limit of the linked organization is reached"},
-		{402, "linked_organization_billing_unavailable", nil, provider.Blocked, "billing of the linked organization is not available"},
+		{402, verdict.CodeLinkedSpendLimit, nil, provider.Blocked, "the spend limit of the linked organization is reached"},
+		{402, verdict.CodeLinkedBilling, nil, provider.Blocked, "billing of the linked organization is not available"},
 		{402, "", nil, provider.Blocked, "there is trouble with payment"},
 		{403, "", regexp.MustCompile(`(?i)\bIP address\b`), provider.Blocked, "the organization does not allow calls from this address"},
 		{403, "", nil, provider.Blocked, "the key lacks a permission"},
-		{429, "enforced_spend_limit_reached", nil, provider.Blocked, "the monthly limit of the usage tier is reached"},
-		{429, "contract_spend_limit_reached", nil, provider.Blocked, "the spend limit of the contract is reached"},
-		{429, "ramp_limit_exceeded", nil, provider.Blocked, "usage grows faster than the provider allows"},
+		{429, verdict.CodeEnforcedCap, nil, provider.Blocked, "the monthly limit of the usage tier is reached"},
+		{429, verdict.CodeContractCap, nil, provider.Blocked, "the spend limit of the contract is reached"},
+		{429, verdict.CodeRamp, nil, provider.Blocked, "usage grows faster than the provider allows"},
 		{429, "", nil, provider.Blocked, "a rate limit is reached"},
-		{503, "cmek_key_unreachable", nil, provider.Unknown, "the customer-managed encryption key cannot be reached"},
+		{503, verdict.CodeCustomerKey, nil, provider.Unknown, "the customer-managed encryption key cannot be reached"},
 		{529, "", nil, provider.Unknown, "the provider is overloaded"},
 	}
 }
 
-// errorTypes and errorCodes are the words of the provider that a verdict may carry.
-func errorTypes() []string {
-	return []string{
-		"invalid_request_error", "authentication_error", "billing_error", "permission_error", "not_found_error", "conflict_error",
-		"request_too_large", "rate_limit_error", "timeout_error", "api_error", "overloaded_error",
-	}
-}
-
+// errorCodes are the codes that a verdict may carry.
 func errorCodes() []string {
-	return []string{
-		"claude_code_key_creator_not_member", "organization_on_hold", "linked_organization_spend_limit_reached",
-		"linked_organization_billing_unavailable", "request_body_too_large_after_decoding", "ramp_limit_exceeded",
-		"enforced_spend_limit_reached", "contract_spend_limit_reached", "cmek_key_unreachable", "sandbox_egress_restricted",
-		codeOrganizationLimit, codeWorkspaceLimit,
-	}
+	return append(verdict.Codes(), codeOrganizationLimit, codeWorkspaceLimit)
 }
 
 // judge turns a reply into a verdict. err is the error that came with the reply; proof says whether a good reply is really the
@@ -87,7 +76,7 @@ func judge(r httpx.Reply, err error, proof func(httpx.Reply) bool) provider.Verd
 		v.Reason = "the error is not of the provider's form"
 		return v
 	}
-	v.Type, v.Code = r.Word("error.type", errorTypes()...), r.Word("error.details.error_code", errorCodes()...)
+	v.Type, v.Code = r.Word("error.type", verdict.Types()...), r.Word("error.details.error_code", errorCodes()...)
 	for _, w := range verdictTable() {
 		if w.status == r.Status && (w.code == "" || w.code == v.Code) && (w.message == nil || r.Match("error.message", w.message)) {
 			v.Answer, v.Reason = w.answer, w.reason
