@@ -216,6 +216,7 @@ type scanning struct {
 	fresh  bool   // the key of local names is new
 	key    []byte
 	masker *report.Masker
+	known  *inventory // nil without --config
 }
 
 // newScan turns flags into options.
@@ -254,9 +255,10 @@ func (c *console) newScan(cmd *cobra.Command, args []string, f scanFlags) (*scan
 		return nil, err
 	}
 	if len(c.configs) > 0 {
-		if s.o.Inventory, err = c.scanInventory(cmd.Context()); err != nil {
+		if s.known, err = c.scanInventory(cmd.Context()); err != nil {
 			return nil, err
 		}
+		s.o.Inventory = s.known
 	}
 	if dirsErr == nil {
 		s.store = filepath.Join(dirs.State, "scan", "local-names.key")
@@ -426,6 +428,9 @@ func (s *scanning) run(ctx context.Context) (*report.Report, error) {
 		return nil, err
 	}
 	s.keepLocalNames(r)
+	if err := s.usage(ctx, r); err != nil {
+		return nil, err
+	}
 	return r, nil
 }
 

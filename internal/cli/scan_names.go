@@ -2,7 +2,6 @@ package cli
 
 import (
 	"bytes"
-	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
@@ -15,10 +14,7 @@ import (
 
 	"golang.org/x/term"
 
-	"github.com/keywright/keywright/internal/apikey"
-	"github.com/keywright/keywright/internal/fault"
 	"github.com/keywright/keywright/internal/keyfile"
-	"github.com/keywright/keywright/internal/scan"
 	"github.com/keywright/keywright/internal/scan/report"
 	"github.com/keywright/keywright/internal/scan/run"
 	"github.com/keywright/keywright/internal/secret"
@@ -121,52 +117,6 @@ func replaceFile(name string, content []byte) error {
 		os.Remove(file.Name())
 	}
 	return err
-}
-
-// inventory is what the configuration's store knows about keys.
-type inventory struct {
-	known map[apikey.Digest]report.Known
-}
-
-// Shapes implements scan.Known.
-func (i inventory) Shapes() []scan.Shape { return nil }
-
-// Holds implements scan.Known.
-func (i inventory) Holds(d apikey.Digest) bool {
-	_, ok := i.known[d]
-	return ok
-}
-
-// Find implements run.Inventory.
-func (i inventory) Find(d apikey.Digest) (report.Known, bool) {
-	k, ok := i.known[d]
-	return k, ok
-}
-
-var _ run.Inventory = inventory{}
-
-// scanInventory reads what is known about keys.
-func (c *console) scanInventory(ctx context.Context) (run.Inventory, error) {
-	a, err := c.app(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer a.Close()
-	versions, err := a.Versions(ctx, "")
-	if err != nil {
-		return nil, fault.In(err, "read inventory")
-	}
-	i := inventory{known: map[apikey.Digest]report.Known{}}
-	for _, v := range versions {
-		k := report.Known{Key: v.Key, Version: v.ID, State: v.State, Compromised: v.Compromised}
-		if !v.State.Live() {
-			k.Retired = v.Changed.UTC()
-		}
-		if v.Digest.Known() {
-			i.known[v.Digest] = k
-		}
-	}
-	return i, nil
 }
 
 // isTerminal reports whether w is a screen that somebody may look at.

@@ -1,9 +1,11 @@
 package script
 
 import (
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -96,4 +98,28 @@ func TestScansOfOthersRun(t *testing.T) {
 			return setup(env)
 		},
 	})
+}
+
+// simUse makes billed requests with a key of the simulation, as an application would: simuse FILE TIMES.
+func simUse(ts *testscript.TestScript, neg bool, args []string) {
+	s := in(ts)
+	if neg || s.sim == nil || len(args) != 2 {
+		ts.Fatalf("usage: simuse FILE TIMES, after sim")
+	}
+	times, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	const body = `{"model":"claude-haiku-5-5","max_tokens":8,"messages":[{"role":"user","content":"hello"}]}`
+	for range times {
+		req, err := http.NewRequest(http.MethodPost, s.server.URL+"/v1/messages", strings.NewReader(body))
+		ts.Check(err)
+		req.Header.Set("Content-Type", "application/json")
+		req.Header.Set("Anthropic-Version", "2023-06-01")
+		req.Header.Set("X-Api-Key", strings.TrimSpace(ts.ReadFile(args[0])))
+		res, err := s.server.Client().Do(req)
+		ts.Check(err)
+		ts.Check(res.Body.Close())
+		if res.StatusCode != http.StatusOK {
+			ts.Fatalf("simuse: answered with %d", res.StatusCode)
+		}
+	}
 }

@@ -76,9 +76,11 @@ type Key struct {
 	Ignored *Ignored `json:"ignored,omitempty"`
 	Places  []Place  `json:"places"`
 	// MorePlaces counts places beyond those listed.
-	MorePlaces int           `json:"more_places,omitempty"`
-	Exposure   []Exposure    `json:"exposure,omitempty"`
-	Digest     apikey.Digest `json:"-"`
+	MorePlaces int        `json:"more_places,omitempty"`
+	Exposure   []Exposure `json:"exposure,omitempty"`
+	// Usage is nil where nobody was asked about it.
+	Usage  *Usage        `json:"usage,omitempty"`
+	Digest apikey.Digest `json:"-"`
 }
 
 // Counts reports whether the key wants a person: it is not ignored, or it is ignored and live.

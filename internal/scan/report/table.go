@@ -167,6 +167,12 @@ func (r *Report) Story(w io.Writer, k *Key, o TableOptions) error {
 			p.exposure(e)
 		}
 	}
+	if k.Usage != nil {
+		p.line("\nusage since it was exposed")
+		for _, l := range k.Usage.Story() {
+			p.line("  " + l)
+		}
+	}
 	p.line("\nplaces")
 	for _, pl := range k.Places {
 		s := "  " + pl.Where()

@@ -215,7 +215,10 @@ func (k *Key) Next() []string {
 	if !dead && k.Verdict == nil && checkable(k) {
 		steps = append(steps, "See whether it is alive: add --verify.")
 	}
-	if !dead {
+	switch {
+	case k.Usage != nil && k.Usage.Why == "" && (k.Usage.Count > 0 || !dead):
+		steps = append(steps, "Compare its usage, above, to what you know of: unexpected models, hours or amounts mean that somebody else used it.")
+	case !dead:
 		steps = append(steps, "Look at its usage since it was exposed: unexpected models, hours or amounts mean that somebody else used it.")
 	}
 	if inFiles {

@@ -1,0 +1,158 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/keywright/keywright/internal/apikey"
+	"github.com/keywright/keywright/internal/fault"
+	"github.com/keywright/keywright/internal/provider"
+	"github.com/keywright/keywright/internal/scan"
+	"github.com/keywright/keywright/internal/scan/report"
+	"github.com/keywright/keywright/internal/scan/run"
+)
+
+// inventory is what the configuration's store knows about keys.
+type inventory struct {
+	known map[apikey.Digest]report.Known
+	// made says when each version was made, and ids what the provider calls it.
+	made map[apikey.Digest]time.Time
+	ids  map[apikey.Digest]string
+	// usage is nil where the provider cannot be asked for usage, which takes an admin key.
+	usage provider.UsageReporter
+	now   func() time.Time
+}
+
+// Shapes implements scan.Known.
+func (i *inventory) Shapes() []scan.Shape { return nil }
+
+// Holds implements scan.Known.
+func (i *inventory) Holds(d apikey.Digest) bool {
+	_, ok := i.known[d]
+	return ok
+}
+
+// Find implements run.Inventory.
+func (i *inventory) Find(d apikey.Digest) (report.Known, bool) {
+	k, ok := i.known[d]
+	return k, ok
+}
+
+var _ run.Inventory = (*inventory)(nil)
+
+// scanInventory reads what is known about keys.
+func (c *console) scanInventory(ctx context.Context) (*inventory, error) {
+	a, err := c.app(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer a.Close()
+	versions, err := a.Versions(ctx, "")
+	if err != nil {
+		return nil, fault.In(err, "read inventory")
+	}
+	i := &inventory{known: map[apikey.Digest]report.Known{}, made: map[apikey.Digest]time.Time{}, ids: map[apikey.Digest]string{}, now: a.Now}
+	i.usage, _ = a.Provider.(provider.UsageReporter)
+	for _, v := range versions {
+		k := report.Known{Key: v.Key, Version: v.ID, State: v.State, Compromised: v.Compromised}
+		if !v.State.Live() {
+			k.Retired = v.Changed.UTC()
+		}
+		if v.Digest.Known() {
+			i.known[v.Digest], i.made[v.Digest], i.ids[v.Digest] = k, v.Created, v.ProviderID
+		}
+	}
+	return i, nil
+}
+
+const (
+	// usageSpan is the longest time that one question may cover, and usageSpans how many are asked of one key.
+	usageSpan  = 31 * 24 * time.Hour
+	usageSpans = 3
+	// mostUsage is about how many keys of one report the provider is asked.
+	mostUsage = 20
+)
+
+// usage adds what the provider reports about each found key of the inventory since the key was exposed. What cannot be known is said in the
+// report; the error is that of a context alone.
+func (s *scanning) usage(ctx context.Context, r *report.Report) error {
+	if s.known == nil || s.known.usage == nil {
+		return nil
+	}
+	asked := 0
+	for i := range r.Keys {
+		k := &r.Keys[i]
+		from := k.Exposed()
+		if k.Known == nil || from.IsZero() {
+			continue
+		}
+		u := s.known.window(k, from)
+		k.Usage = u
+		switch id := s.known.ids[k.Digest]; {
+		case !u.From.Before(u.To):
+			u.Why = "the exposure began after the key had ended"
+		case id == "":
+			u.Why = "the inventory does not say which of the provider's keys it is"
+		case asked == mostUsage:
+			u.Why = fmt.Sprintf("not asked: one scan asks about %d keys at most", mostUsage)
+		default:
+			asked++
+			if err := s.known.ask(ctx, u, id); err != nil {
+				if ctx.Err() != nil {
+					return fault.New(fault.Canceled, "scan: interrupted, nothing was written")
+				}
+				*u = report.Usage{From: u.From, To: u.To, Cut: u.Cut, Why: err.Error()}
+			}
+		}
+	}
+	return nil
+}
+
+// window gives the time to ask about: from the exposure, or from when the key was made, until it was retired, or now.
+func (i *inventory) window(k *report.Key, from time.Time) *report.Usage {
+	if made := i.made[k.Digest]; made.After(from) {
+		from = made
+	}
+	to := i.now()
+	if at := k.Known.Retired; !at.IsZero() && at.Before(to) {
+		to = at
+	}
+	u := &report.Usage{From: from.UTC(), To: to.UTC()}
+	// A report has whole minutes, and a span that begins within one takes up one more.
+	if earliest := to.Add(time.Minute - usageSpans*usageSpan); from.Before(earliest) {
+		u.From, u.Cut = earliest.UTC(), true
+	}
+	return u
+}
+
+// ask fills u with the provider's answers. It is as fresh as the least fresh of them, and of unknown freshness when one does not say.
+func (i *inventory) ask(ctx context.Context, u *report.Usage, id string) error {
+	undated := false
+	end := u.To.Add(time.Minute - 1).Truncate(time.Minute)
+	for at := u.From.Truncate(time.Minute); at.Before(end); at = at.Add(usageSpan) {
+		to := at.Add(usageSpan)
+		if to.After(end) {
+			to = end
+		}
+		got, err := i.usage.Usage(ctx, provider.UsageQuery{IDs: []string{id}, From: at, To: to})
+		if err != nil {
+			return err
+		}
+		if u.Counts != "" && u.Counts != got.Counts {
+			return fault.New(fault.Unavailable, "the provider counted requests in one part of the time and tokens in another")
+		}
+		u.Counts, u.Source = got.Counts, got.Source
+		for _, b := range got.Seen[id] {
+			u.Add(b.Model, b.Count, b.From, b.To)
+		}
+		undated = undated || got.FreshTo.IsZero()
+		if u.FreshTo.IsZero() || got.FreshTo.Before(u.FreshTo) {
+			u.FreshTo = got.FreshTo
+		}
+	}
+	if undated {
+		u.FreshTo = time.Time{}
+	}
+	return nil
+}
