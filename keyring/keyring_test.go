@@ -412,37 +412,3 @@ func BenchmarkValue(b *testing.B) {
 		}
 	})
 }
-
-func Example() {
-	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		fmt.Fprintln(w, "called with a key:", r.Header.Get("X-Api-Key") != "")
-	}))
-	defer srv.Close()
-	dir, err := os.MkdirTemp("", "keyring")
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	defer func() { _ = os.RemoveAll(dir) }()
-	path := filepath.Join(dir, "key")
-	if err := os.WriteFile(path, []byte("a value\n"[2:]), 0o600); err != nil {
-		fmt.Println(err)
-		return
-	}
-
-	ring, err := keyring.New(keyring.File(path), keyring.WithHosts(strings.TrimPrefix(srv.URL, "http://")))
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	defer ring.Close()
-	res, err := ring.Client().Get(srv.URL + "/v1/models")
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	defer res.Body.Close()
-	text, _ := io.ReadAll(res.Body)
-	fmt.Print(string(text))
-	// Output: called with a key: true
-}
