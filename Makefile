@@ -43,6 +43,11 @@ bench: ## run the benchmarks and time the built program; BENCH=regexp picks some
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -timeout 60m ./...
 	$(GO) run ./test/bench
 
+.PHONY: bench-gateway
+bench-gateway: ## compare the gateway with a bare reverse proxy, and time the keyring; BENCHTIME=30x sets the rounds
+	$(GO) test -run '^$$' -bench AgainstBareProxy -benchtime $(or $(BENCHTIME),20x) -timeout 60m ./internal/gateway
+	$(GO) test -run '^$$' -bench Value -benchmem ./keyring
+
 .PHONY: fuzz-short
 fuzz-short: ## fuzz each target for FUZZTIME, 10s if not set
 	@set -e; grep -rE --include='*_test.go' -o '^func Fuzz[A-Za-z0-9_]+' . | sort -u | while IFS=: read -r file func; do \
