@@ -48,6 +48,10 @@ bench-gateway: ## compare the gateway with a bare reverse proxy, and time the ke
 	$(GO) test -run '^$$' -bench AgainstBareProxy -benchtime $(or $(BENCHTIME),20x) -timeout 60m ./internal/gateway
 	$(GO) test -run '^$$' -bench Value -benchmem ./keyring
 
+.PHONY: bench-scan
+bench-scan: ## time the scan of histories against git; BENCH_REPOS names repositories
+	$(GO) run ./test/bench/scan
+
 .PHONY: fuzz-short
 fuzz-short: ## fuzz each target for FUZZTIME, 10s if not set
 	@set -e; grep -rE --include='*_test.go' -o '^func Fuzz[A-Za-z0-9_]+' . | sort -u | while IFS=: read -r file func; do \
