@@ -68,9 +68,7 @@ func TestFailoverOnDeadKey(t *testing.T) {
 	}
 	w.g.Reactivated(a.Value.Fingerprint())
 	w.until("the primary is healthy", func() bool { return w.phase("primary") == "healthy" })
-	if !w.has(KeySuspect) || !w.has(KeyRevoked) || !w.has(KeyHealthy) {
-		t.Error("events are missing")
-	}
+	w.until("all of it is told", func() bool { return w.has(KeySuspect) && w.has(KeyRevoked) && w.has(KeyHealthy) })
 }
 
 // TestClientRefusalConvictsNobody has the provider refuse one request while it accepts the key: the key stays.
