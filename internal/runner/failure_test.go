@@ -50,6 +50,7 @@ type standing struct {
 	end        rotation.Status
 	healed     bool // it never stood still
 	crashes    int
+	met        string // the first effect that failed by the trouble; where none did, the last one before it stood, or the one at which it began
 }
 
 func (s standing) String() string {
@@ -70,6 +71,10 @@ type trial struct {
 	mend func(w *world)
 	// byPerson is true where a person, not Keywright, strands the consumers.
 	byPerson bool
+	// crash is a point around an effect, such as "made flip", at which the process dies once the trouble has begun. A new one goes on.
+	crash string
+	// cancel names the effect during which a person cancels.
+	cancel string
 }
 
 // run lets the trouble come, waits until the rotation stands still or ends, looks whether anybody is stranded, mends, resumes, and looks
@@ -79,23 +84,38 @@ func (tr trial) run(t *testing.T) (s standing) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, "a", "b")
 		prepare(w, tr.kind)
-		armed := false
+		armed, struck, cancelled := false, false, false
+		var began int64 // how long the journal was
 		w.fault = func(point string, e rotation.Effect) error {
 			w.mu.Lock()
 			first := !armed && point == "before" && strings.HasPrefix(e.ID, tr.when)
-			armed = armed || first
-			w.mu.Unlock()
 			if first {
+				armed, s.met = true, e.ID
+			}
+			strikes := armed && !struck && point+" "+e.ID == tr.crash
+			struck = struck || strikes
+			cancels := !cancelled && e.ID == tr.cancel
+			cancelled = cancelled || cancels
+			w.mu.Unlock()
+			if cancels {
+				w.signal("r-1", rotation.SignalCancel, rotation.SignalData{})
+			}
+			if first {
+				began = int64(len(w.journal("r-1")))
 				tr.arm(w)
+			}
+			if strikes {
+				return errCrash
 			}
 			return nil
 		}
 		s.healed = true
-		stand := func(row rotation.Row) {
+		stand := func(row rotation.Row, flies bool) {
 			if s.healed {
 				s.healed, s.status, s.note, s.hint = false, row.Status, row.Note, row.Hint
+				s.met = w.metAt(row.ID, began, s.met, true)
 			}
-			if row.Note == "" || row.Hint == "" {
+			if !flies && (row.Note == "" || row.Hint == "") {
 				t.Errorf("%s without words: note %q, hint %q", row.Status, row.Note, row.Hint)
 			}
 			for _, p := range w.stranded() {
@@ -108,15 +128,24 @@ func (tr trial) run(t *testing.T) (s standing) {
 		w.stuck = stand
 		plan := w.plan(tr.kind)
 		row := w.finish(w.begin(plan).ID, func(row rotation.Row) {
-			stand(row)
+			stand(row, false)
 			w.signal(row.ID, rotation.SignalResume, rotation.SignalData{})
 		})
 		if !armed {
 			t.Fatalf("nothing began with %q", tr.when)
 		}
+		if struck != (tr.crash != "") || cancelled != (tr.cancel != "") {
+			t.Fatalf("crashed: %v, cancelled: %v", struck, cancelled)
+		}
+		if s.healed {
+			s.met = w.metAt(row.ID, began, s.met, false)
+		}
 		s.end = row.Status
 		if row.Status != rotation.Done {
-			stand(row)
+			if row.Status != rotation.Cancelled {
+				stand(row, false)
+			}
+			tr.mend(w)
 			w.check(row)
 			if len(w.inState(key, apikey.Spare)) == 0 {
 				w.add(key, apikey.Spare)
@@ -132,6 +161,34 @@ func (tr trial) run(t *testing.T) (s standing) {
 		w.check(row)
 	})
 	return s
+}
+
+// metAt names the first effect of a rotation that failed after the journal was so long. Where none did, it is the last one made, if last says
+// so, or else what was known before.
+func (w *world) metAt(id string, began int64, known string, last bool) string {
+	w.t.Helper()
+	for _, e := range w.journal(id) {
+		switch {
+		case e.Seq <= began:
+		case e.Type == rotation.Missed:
+			return e.Effect
+		case e.Type == rotation.Made && last:
+			known = e.Effect
+		}
+	}
+	return known
+}
+
+func (w *world) journal(id string) (entries []rotation.Entry) {
+	w.t.Helper()
+	err := w.store.View(context.Background(), func(tx *store.Tx) (err error) {
+		entries, err = tx.Journal(id)
+		return err
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return entries
 }
 
 // matrix collects rows for docs/reliability.md.
@@ -213,9 +270,15 @@ func TestFailureMatrixPlaces(t *testing.T) {
 
 func breakPlace(t *testing.T, kind rotation.Kind, method memory.Method, when string, f memory.Fault) standing {
 	t.Helper()
+	tr := breakPlaces(method, f)
+	tr.kind, tr.when = kind, when
+	return tr.run(t)
+}
+
+// breakPlaces is a trial in which one call of every place goes wrong.
+func breakPlaces(method memory.Method, f memory.Fault) trial {
 	f.Method, f.Times = method, 1<<30
 	return trial{
-		kind: kind, when: when,
 		arm: func(w *world) {
 			for _, name := range w.places.Names() {
 				w.places.Place(name).Break(f)
@@ -226,7 +289,7 @@ func breakPlace(t *testing.T, kind rotation.Kind, method memory.Method, when str
 				w.places.Place(name).Mend()
 			}
 		},
-	}.run(t)
+	}
 }
 
 // providerAnswers are the ways in which the provider goes wrong.
@@ -273,9 +336,14 @@ func TestFailureMatrixProvider(t *testing.T) {
 
 func breakProvider(t *testing.T, kind rotation.Kind, op, when, name string, err error) standing {
 	t.Helper()
-	op = strings.TrimSuffix(op, " while watching")
+	tr := breakIssuer(strings.TrimSuffix(op, " while watching"), name, err)
+	tr.kind, tr.when = kind, when
+	return tr.run(t)
+}
+
+// breakIssuer is a trial in which one call of the provider goes wrong.
+func breakIssuer(op, name string, err error) trial {
 	return trial{
-		kind: kind, when: when,
 		arm: func(w *world) {
 			w.issuer.mu.Lock()
 			defer w.issuer.mu.Unlock()
@@ -292,7 +360,7 @@ func breakProvider(t *testing.T, kind rotation.Kind, op, when, name string, err 
 			defer w.issuer.mu.Unlock()
 			w.issuer.trouble = nil
 		},
-	}.run(t)
+	}
 }
 
 // happenings are the rest of the failure matrix.

@@ -48,16 +48,16 @@ type world struct {
 	emergent  bool          // I1 does not hold for the compromised version
 	jump      time.Duration // of our own clock
 	extra     []rotation.Place
-	before    apikey.Digest       // what a stranger overwrote
-	stuck     func(rotation.Row)  // told about a rotation that runs and gets nowhere
-	elsewhere *memory.Server      // places of other keys
-	reader    func(runner.Notice) // who reads what people are told
-	wait      chan struct{}       // the channel to people answers once this is closed
-	testing   func()              // what the owner's test does
-	told      error               // what the channel to people answers
-	tested    error               // what the owner's test answers
-	provider  provider.Provider   // in place of the issuer
-	mute      bool                // no channel to people, no report, no fault points
+	before    apikey.Digest            // what a stranger overwrote
+	stuck     func(rotation.Row, bool) // told about a rotation that runs and gets nowhere, and whether it did so without parking
+	elsewhere *memory.Server           // places of other keys
+	reader    func(runner.Notice)      // who reads what people are told
+	wait      chan struct{}            // the channel to people answers once this is closed
+	testing   func()                   // what the owner's test does
+	told      error                    // what the channel to people answers
+	tested    error                    // what the owner's test answers
+	provider  provider.Provider        // in place of the issuer
+	mute      bool                     // no channel to people, no report, no fault points
 	log       *slog.Logger
 }
 
@@ -370,20 +370,30 @@ func (w *world) begin(plan rotation.Plan) rotation.Row {
 	return row
 }
 
+// patience is how long a driver may go on without parking the rotation. An emergency whose calls hang tries for ever, and never parks while some of
+// them are under way.
+const patience = time.Hour
+
 // finish drives a rotation to its end with new runners after each crash, as a supervisor that restarts the process would. What is wanted
 // of a person is answered by answer.
 func (w *world) finish(id string, answer func(rotation.Row)) rotation.Row {
 	w.t.Helper()
 	r := w.runner()
+	told := false
 	for n := range 600 {
-		next, err := r.Advance(context.Background(), id)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		next, err := r.Advance(ctx, id)
+		late := ctx.Err() != nil
+		cancel()
 		row := w.row(id)
-		if n == 100 && w.stuck != nil && row.Status == rotation.Running {
-			w.stuck(row)
+		if (n >= 100 || late) && !told && w.stuck != nil && row.Status == rotation.Running {
+			told = true
+			w.stuck(row, late)
 		}
 		switch {
 		case row.Status.Ended():
 			return row
+		case late:
 		case errors.Is(err, errCrash):
 			<-time.After(runner.Lease) // the lease of the dead runner runs out
 			r = w.runner()
@@ -564,6 +574,13 @@ type vault struct {
 	mu      sync.Mutex
 	values  map[apikey.VersionID]secret.Value
 	trouble error
+	opened  int // how often a value was asked for
+}
+
+func (v *vault) openings() int {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.opened
 }
 
 func (v *vault) lock(err error) {
@@ -575,6 +592,7 @@ func (v *vault) lock(err error) {
 func (v *vault) Open(_ context.Context, id apikey.VersionID) (secret.Value, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	v.opened++
 	if v.trouble != nil {
 		return secret.Value{}, v.trouble
 	}
