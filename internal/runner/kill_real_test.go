@@ -91,7 +91,7 @@ func TestRealKilledEverywhere(t *testing.T) {
 				seconds[i] = f.launch(childConfig{Owner: "second", Every: 200 * time.Millisecond})
 			}
 			for i, f := range fields {
-				if !await(time.Minute, func() bool { return f.row("r-1").Status.Ended() }) {
+				if !await(5*time.Minute, func() bool { return f.row("r-1").Status.Ended() }) {
 					t.Fatalf("%s: no end: %+v", batch[i], f.row("r-1"))
 				}
 				if row := f.row("r-1"); row.Fence <= fences[i] {
@@ -117,15 +117,15 @@ func TestRealKilledWorkers(t *testing.T) {
 		return f.start(fmt.Sprintf("worker-%d", started), false)
 	}
 	workers := []*worker{next(), next()}
-	for deadline := time.Now().Add(40 * time.Second); rotations == 0 || time.Now().Before(deadline); {
+	for deadline := time.Now().Add(40 * time.Second); killed < 5 || time.Now().Before(deadline); {
 		rotations++
 		f.add(apikey.Spare)
 		id := f.begin(rotations)
 		for !f.row(id).Status.Ended() {
-			if time.Now().After(deadline.Add(time.Minute)) {
+			if time.Now().After(deadline.Add(5 * time.Minute)) {
 				t.Fatalf("no end: %+v", f.row(id))
 			}
-			if await(time.Duration(rand.N(int64(1500*time.Millisecond))), func() bool { return f.row(id).Status.Ended() }) || time.Now().After(deadline) {
+			if await(time.Duration(rand.N(int64(1500*time.Millisecond))), func() bool { return f.row(id).Status.Ended() }) || killed >= 5 && time.Now().After(deadline) {
 				continue
 			}
 			// Who has the rotation is killed twice as often as who has not.
@@ -138,9 +138,6 @@ func TestRealKilledWorkers(t *testing.T) {
 			killed++
 		}
 		f.check(f.row(id))
-	}
-	if killed < 5 {
-		t.Errorf("killed only %d times", killed)
 	}
 	t.Logf("%d rotations, %d kills, %d requests of the application without one refusal", rotations, killed, f.served)
 }
@@ -217,7 +214,7 @@ func TestRealStoppedWorker(t *testing.T) {
 					at = fmt.Sprintf(at, f.places[0])
 				}
 				first := f.launch(childConfig{Owner: "first", Stop: at})
-				if !await(20*time.Second, func() bool { return first.stopped(t) }) {
+				if !await(2*time.Minute, func() bool { return first.stopped(t) }) {
 					t.Fatal("the first worker did not come so far")
 				}
 				fence := f.row(id).Fence
@@ -230,7 +227,7 @@ func TestRealStoppedWorker(t *testing.T) {
 					}
 				}
 				second := f.start("second", false)
-				if !await(40*time.Second, func() bool { return f.row(id).Status.Ended() }) {
+				if !await(5*time.Minute, func() bool { return f.row(id).Status.Ended() }) {
 					t.Fatalf("no end: %+v", f.row(id))
 				}
 				if row := f.row(id); row.Status != want || row.Fence <= fence {
@@ -241,7 +238,7 @@ func TestRealStoppedWorker(t *testing.T) {
 				if err := first.Process.Signal(syscall.SIGCONT); err != nil {
 					t.Fatal(err)
 				}
-				if !await(20*time.Second, func() bool { return first.says("rotation left") }) {
+				if !await(2*time.Minute, func() bool { return first.says("rotation left") }) {
 					t.Error("the first worker did not leave the rotation")
 				}
 				first.kill()

@@ -438,11 +438,12 @@ func (f *field) check(row rotation.Row) {
 	}
 }
 
-// TestKilledProcess kills the worker at random moments, starts it again, and goes on until the rotation is over; then the next one.
+// TestKilledProcess kills the worker at random moments, starts it again, and goes on until the rotation is over; then the next one. On a slow
+// machine it takes longer, until it has killed often enough.
 func TestKilledProcess(t *testing.T) {
 	f := newField(t, storeIn(t, t.TempDir()))
 	killed, rotations := 0, 0
-	for deadline := time.Now().Add(12 * time.Second); rotations == 0 || time.Now().Before(deadline); {
+	for deadline := time.Now().Add(12 * time.Second); killed < 5 || time.Now().Before(deadline); {
 		rotations++
 		f.add(apikey.Spare)
 		id := f.begin(rotations)
@@ -450,7 +451,7 @@ func TestKilledProcess(t *testing.T) {
 			w := f.start("worker", true)
 			entries := f.entries(id)
 			life := time.Duration(rand.N(int64(300 * time.Millisecond)))
-			if time.Now().After(deadline) {
+			if killed >= 5 && time.Now().After(deadline) {
 				life = 30 * time.Second
 			}
 			// The clock starts with the first sign of life, so that every process gets somewhere.
@@ -462,9 +463,6 @@ func TestKilledProcess(t *testing.T) {
 			w.kill()
 		}
 		f.check(f.row(id))
-	}
-	if killed < 5 {
-		t.Errorf("killed only %d times", killed)
 	}
 	t.Logf("%d rotations, %d kills, %d requests of the application without one refusal", rotations, killed, f.served)
 }
