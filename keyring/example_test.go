@@ -161,7 +161,11 @@ func ExampleGateway() {
 		fmt.Println(err)
 		return
 	}
-	defer os.RemoveAll(dir)
+	defer func() {
+		if err := os.RemoveAll(dir); err != nil {
+			fmt.Println(err)
+		}
+	}()
 	file := filepath.Join(dir, "token")
 	if err := os.WriteFile(file, []byte("kwt_example\n"), 0o600); err != nil {
 		fmt.Println(err)

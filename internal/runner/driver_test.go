@@ -36,7 +36,7 @@ func TestSignalReachesWorkUnderWay(t *testing.T) {
 			case point == "before" && e.ID == "deploy/production/b/stage" && staging.IsZero():
 				staging = time.Now()
 				go func() {
-					time.Sleep(3 * time.Second)
+					<-time.After(3 * time.Second)
 					w.mu.Lock()
 					signed = time.Now()
 					w.mu.Unlock()
@@ -65,7 +65,7 @@ func TestStopGivesBack(t *testing.T) {
 		w.places.Place("a").Delay(memory.Put, 10*time.Second)
 		hit := w.at("before", "staging/staging/a/put", func() {
 			go func() {
-				time.Sleep(time.Second)
+				<-time.After(time.Second)
 				cancel(errors.New("stopping"))
 			}()
 		})
@@ -171,7 +171,7 @@ func TestTroubleWithTheStore(t *testing.T) {
 		stopped := make(chan error, 1)
 		poller := &runner.Poller{Runner: w.runner()}
 		go func() { stopped <- poller.Run(ctx) }()
-		time.Sleep(10 * time.Second)
+		<-time.After(10 * time.Second)
 		broken.Store(false)
 		if err := w.runner().Follow(context.Background(), row.ID, func(rotation.Row) {}); err != nil {
 			t.Errorf("follow: %v", err)
@@ -218,7 +218,7 @@ func TestStoreGoesAway(t *testing.T) {
 								t.Fatalf("without its store it ended with %v", err)
 							}
 							w.open()
-							time.Sleep(runner.Lease)
+							<-time.After(runner.Lease)
 							r = w.runner()
 							continue
 						case err != nil:
@@ -227,7 +227,7 @@ func TestStoreGoesAway(t *testing.T) {
 						if row = w.row(row.ID); row.Status.Ended() {
 							break
 						}
-						time.Sleep(next.Wake.Sub(w.now()))
+						<-time.After(next.Wake.Sub(w.now()))
 					}
 					if !gone.Load() || row.Status != rotation.Done {
 						t.Errorf("hit %v, ended %q: %s", gone.Load(), row.Status, row.Note)
@@ -362,7 +362,7 @@ func TestSleptThroughItsLease(t *testing.T) {
 						if err != nil {
 							t.Fatal(err)
 						}
-						time.Sleep(next.Wake.Sub(w.now()))
+						<-time.After(next.Wake.Sub(w.now()))
 					}
 					if n := writes() - before; n > 0 && !strings.HasPrefix(effect, "deploy/") || acts > 0 || w.calls("b", memory.Stage) > 0 && effect == "deploy/production/b/stage" {
 						t.Errorf("%d writes to places and %d to the provider", n, acts)

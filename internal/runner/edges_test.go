@@ -374,7 +374,7 @@ func TestTardyConsumers(t *testing.T) {
 				if !strings.Contains(row.Note, "confirm a: 2 of 3 running consumers have kf_") || row.Hint == "" {
 					t.Errorf("%q %q", row.Note, row.Hint)
 				}
-				time.Sleep(time.Until(all))
+				<-time.After(time.Until(all))
 				w.signal(row.ID, rotation.SignalResume, rotation.SignalData{})
 			})
 			if row.Status != rotation.Done || stood != c.want || production.Before(all) || production.Sub(all) > time.Minute && c.want == rotation.Running {

@@ -21,7 +21,7 @@ type view struct {
 
 func (v *view) put(c byte, at int) {
 	v.text = append(v.text, c)
-	v.pos = append(v.pos, int32(at)) //nolint:gosec // sources are cut to neighbourhoods, or to Limits.Member
+	v.pos = append(v.pos, int32(at)) // sources are cut to neighbourhoods, or to Limits.Member
 }
 
 func (v *view) clear() { v.text, v.pos = v.text[:0], v.pos[:0] }

@@ -54,7 +54,7 @@ type Sort struct {
 type Garden struct{ r *rand.Rand }
 
 // New gives the garden of a seed.
-func New(seed uint64) *Garden { return &Garden{r: rand.New(rand.NewPCG(seed, 0x6b657977))} } //nolint:gosec // repeatable on purpose
+func New(seed uint64) *Garden { return &Garden{r: rand.New(rand.NewPCG(seed, 0x6b657977))} } // repeatable on purpose
 
 const (
 	alnum   = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
