@@ -28,6 +28,7 @@ import (
 	"github.com/keywright/keywright/internal/apikey"
 	"github.com/keywright/keywright/internal/event"
 	"github.com/keywright/keywright/internal/fault"
+	"github.com/keywright/keywright/internal/httpx"
 )
 
 // Defaults of Options.
@@ -237,7 +238,7 @@ func parseUpstream(raw string, test bool) (*url.URL, error) {
 		return bad("it holds a user name or password")
 	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
 		return bad("it holds a query or fragment")
-	case u.Scheme != "https" && (u.Scheme != "http" || !test && !loopbackName(u.Hostname())):
+	case u.Scheme != "https" && (u.Scheme != "http" || !test && !httpx.LoopbackName(u.Hostname())):
 		return bad("it is neither https nor http to loopback")
 	}
 	u.Path = strings.TrimSuffix(u.Path, "/")
@@ -245,14 +246,6 @@ func parseUpstream(raw string, test bool) (*url.URL, error) {
 		return bad("its path needs escaping")
 	}
 	return u, nil
-}
-
-func loopbackName(host string) bool {
-	if host = strings.ToLower(host); host == "localhost" || strings.HasSuffix(host, ".localhost") {
-		return true
-	}
-	ip, err := netip.ParseAddr(host)
-	return err == nil && ip.Unmap().IsLoopback()
 }
 
 // newTransport is tuned for one upstream with many calls at a time. No proxy is used: the upstream is pinned.

@@ -14,6 +14,7 @@ import (
 	"github.com/coreos/go-oidc/v3/oidc"
 
 	"github.com/keywright/keywright/internal/fault"
+	"github.com/keywright/keywright/internal/httpx"
 )
 
 // OIDC says which JSON web tokens of others are believed: those of Kubernetes service accounts, CI systems or an identity provider. Nothing of
@@ -43,7 +44,7 @@ var _ Identifier = (*oidcIdentifier)(nil)
 // NewOIDC makes an Identifier. Keys are fetched when the first token comes. Errors are of kind Invalid.
 func NewOIDC(o OIDC) (Identifier, error) {
 	u, err := url.Parse(o.JWKS)
-	if err != nil || u.Scheme != "https" && (u.Scheme != "http" || !loopbackName(u.Hostname())) || u.User != nil {
+	if err != nil || u.Scheme != "https" && (u.Scheme != "http" || !httpx.LoopbackName(u.Hostname())) || u.User != nil {
 		return nil, fault.New(fault.Invalid, "configure identity: the address of the issuer's keys must be https")
 	}
 	if o.Issuer == "" || o.Audience == "" || len(o.Apps) == 0 {

@@ -134,7 +134,7 @@ func parseBase(raw string) (*url.URL, error) {
 	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
 		return bad("it holds a query or fragment", "give scheme, host and path alone")
 	case u.Scheme == "https":
-	case u.Scheme == "http" && loopbackName(u.Hostname()):
+	case u.Scheme == "http" && LoopbackName(u.Hostname()):
 	case u.Scheme == "http":
 		return bad("plain http is allowed to loopback only", "use https")
 	default:
@@ -146,8 +146,9 @@ func parseBase(raw string) (*url.URL, error) {
 	return u, nil
 }
 
-func loopbackName(host string) bool {
-	// The address that the name leads to is checked again when it is dialled.
+// LoopbackName reports whether a host is localhost, a name below it, or a loopback address. A name may lead elsewhere all the same: the address is
+// to be checked again when it is dialled.
+func LoopbackName(host string) bool {
 	if host = strings.ToLower(host); host == "localhost" || strings.HasSuffix(host, ".localhost") {
 		return true
 	}
