@@ -85,8 +85,11 @@ func (tr trial) run(t *testing.T) (s standing) {
 		w := newWorld(t, "a", "b")
 		prepare(w, tr.kind)
 		armed, struck, cancelled := false, false, false
-		var began int64 // how long the journal was
+		var began int64       // how long the journal was
+		var arming sync.Mutex // effects run side by side: none of those that it is meant for begins until the trouble is there
 		w.fault = func(point string, e rotation.Effect) error {
+			arming.Lock()
+			defer arming.Unlock()
 			w.mu.Lock()
 			first := !armed && point == "before" && strings.HasPrefix(e.ID, tr.when)
 			if first {
