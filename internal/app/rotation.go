@@ -18,13 +18,15 @@ type View struct {
 	Row     rotation.Row     `json:"rotation"`
 	Journal []rotation.Entry `json:"journal"`
 	Move    rotation.Move    `json:"move"`
+	// At is when it was looked at.
+	At time.Time `json:"at"`
 	// Versions are the two versions, as far as they are known, by role.
 	Versions map[rotation.Role]apikey.Version `json:"versions"`
 }
 
 // Rotation reads a rotation with its journal, and says where it stands. NotFound when there is none.
 func (a *App) Rotation(ctx context.Context, id string) (View, error) {
-	v := View{Versions: map[rotation.Role]apikey.Version{}}
+	v := View{At: a.Now(), Versions: map[rotation.Role]apikey.Version{}}
 	err := a.Store.View(ctx, func(tx *store.Tx) (err error) {
 		if v.Row, err = tx.Rotation(id); err != nil {
 			return err

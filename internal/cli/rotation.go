@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -176,14 +177,43 @@ func (c *console) showRotation(v app.View) error {
 			c.printf("     %s %s  %s\n", l.At.Local().Format(time.TimeOnly), c.mark(l.State), lineText(v, l))
 		}
 	}
-	if r.Note != "" {
-		c.printf("\n%s\n", audit.Clean(r.Note))
+	note := r.Note
+	if note == "" && !r.Status.Ended() {
+		note = waits(v)
+	}
+	if note != "" {
+		c.printf("\n%s\n", audit.Clean(note))
 	}
 	if r.Hint != "" {
 		c.printf("next: %s\n", audit.Clean(r.Hint))
 	}
 	return nil
 }
+
+// waits names what a rotation has asked for and not been answered, longest first; empty when nothing takes long. The note of a rotation is written
+// when it stands still, and it does not stand still while one of several places still answers.
+func waits(v app.View) string {
+	var open []rotation.Line
+	for _, p := range v.Move.Steps {
+		for _, l := range p.Lines {
+			if l.State == "running" && v.At.Sub(l.At) >= unanswered {
+				open = append(open, l)
+			}
+		}
+	}
+	slices.SortStableFunc(open, func(a, b rotation.Line) int { return a.At.Compare(b.At) })
+	var names []string
+	for _, l := range open {
+		names = append(names, lineText(v, l)+" ("+short(v.At.Sub(l.At))+")")
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	return "no answer yet: " + strings.Join(names, ", ")
+}
+
+// unanswered is the time after which a call that has not ended is worth a word.
+const unanswered = 10 * time.Second
 
 // showEvidence prints the findings of the newest gathered facts.
 func (c *console) showEvidence(v app.View) error {
