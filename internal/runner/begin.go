@@ -173,6 +173,3 @@ func random() string {
 	rand.Read(b)
 	return fmt.Sprintf("%x", b)
 }
-
-// NewVersionID makes an identifier for a version.
-func NewVersionID() apikey.VersionID { return apikey.VersionID("v_" + random()) }

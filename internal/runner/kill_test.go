@@ -194,7 +194,7 @@ func (f *field) add(state apikey.State) apikey.VersionID {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	id := runner.NewVersionID()
+	id := apikey.VersionID(fmt.Sprintf("v_%d", len(f.values)))
 	f.values[id], f.provider[id] = value, providerID
 	f.write(string(id), value)
 	err = f.store.Update(context.Background(), func(tx *store.Tx) error {
