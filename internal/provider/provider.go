@@ -134,6 +134,33 @@ type UsageReporter interface {
 	Usage(ctx context.Context, q UsageQuery) (Usage, error)
 }
 
+// Nano is an amount of money in billionths of a US dollar.
+type Nano int64
+
+// Cost is what the provider charges for the usage of some keys. Spent holds the charges by key id, oldest first; a key without a charge has no
+// entry. FreshTo is as in Usage.
+type Cost struct {
+	Spent   map[string][]Spend `json:"spent"`
+	FreshTo time.Time          `json:"fresh_to,omitzero"`
+	Source  string             `json:"source"` // "analytics"
+}
+
+// Spend is the charge of one key in a span of time.
+type Spend struct {
+	From time.Time `json:"from"`
+	To   time.Time `json:"to"`
+	// Amount is what is charged, before credits, and List what the same costs without a discount.
+	Amount Nano   `json:"amount"`
+	List   Nano   `json:"list"`
+	Model  string `json:"model,omitempty"`
+}
+
+// CostReporter reports the cost per key. An organization whose provider does not give it by key is Unsupported. The times are those of a
+// UsageQuery, and are kept to the minute.
+type CostReporter interface {
+	Cost(ctx context.Context, q UsageQuery) (Cost, error)
+}
+
 // Activity is one entry of the provider's own record of changes to keys.
 type Activity struct {
 	ID      string    `json:"id"`

@@ -1,5 +1,5 @@
 // Package anthropic speaks to the Anthropic API as the issuer of keys: what a value is worth, which keys there are, setting them
-// inactive, active or archived, who used them, and who changed them. Intake, monitor and runner call it through the contract of the
+// inactive, active or archived, who used them and at what cost, and who changed them. Intake, monitor and runner call it through the contract of the
 // package provider.
 //
 // It never makes or deletes a key (the API cannot), never repeats a call on its own account, never decides what a verdict means, never
@@ -89,6 +89,7 @@ var (
 	_ provider.Lister           = (*Admin)(nil)
 	_ provider.StatusSetter     = (*Admin)(nil)
 	_ provider.UsageReporter    = (*Admin)(nil)
+	_ provider.CostReporter     = (*Admin)(nil)
 	_ provider.ActivityReporter = (*Admin)(nil)
 	_ provider.Organizer        = (*Admin)(nil)
 )

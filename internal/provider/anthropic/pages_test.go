@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"slices"
 	"strings"
@@ -25,10 +26,11 @@ const (
 	keyRow      = `{"id":"%s","status":"active","name":"x","created_at":"2026-10-02T08:15:00Z"}`
 	activityRow = `{"id":"%s","type":"platform_api_key_created","created_at":"2026-11-20T08:15:00Z","api_key_id":"apikey_01A","actor":{"type":"user_actor"}}`
 	usageRow    = `{"starting_at":"2026-11-20T08:15:00Z","ending_at":"2026-11-20T08:16:00Z","group":{"api_key_id":"%s","model":"claude-haiku-5-5"},"usage":{"requests":1,"total_tokens":9}}`
+	costRow     = `{"starting_at":"2026-11-20T08:15:00Z","ending_at":"2026-11-20T08:16:00Z","group":{"api_key_id":"%s","model":"claude-haiku-5-5"},"cost":{"amount":"1.5","list_amount":"2","currency":"USD"}}`
 	bucketRow   = `{"starting_at":"2026-11-20T08:15:00Z","ending_at":"2026-11-20T08:16:00Z","results":[{"api_key_id":"%s","output_tokens":9}]}`
 )
 
-// paged is one of the four paged reads.
+// paged is one of the paged reads.
 type paged struct {
 	name, row, cursor string
 	only              string // path that is served; another answers 404
@@ -51,6 +53,10 @@ func pagedReads() []paged {
 			return len(all), err
 		}},
 		{"analytics", usageRow, "next_page", "/v1/organizations/analytics/usage", usage},
+		{"cost", costRow, "next_page", "/v1/organizations/analytics/cost", func(ctx context.Context, p *anthropic.Admin) (int, error) {
+			c, err := p.Cost(ctx, provider.UsageQuery{IDs: []string{"apikey_01A", "apikey_02A"}, From: at, To: at.Add(time.Hour - time.Minute)})
+			return len(c.Spent), err
+		}},
 		{"usage report", bucketRow, "next_page", "/v1/organizations/usage_report/messages", usage},
 	}
 }
@@ -304,4 +310,35 @@ func TestSoakInABubble(t *testing.T) {
 			t.Errorf("the report is %v behind, and the simulator 4 h", lag)
 		}
 	})
+}
+
+// TestCostIsThatOfTheTimeAlone compares what the simulator was given to what the provider says of it.
+func TestCostIsThatOfTheTimeAlone(t *testing.T) {
+	at := time.Date(2026, 11, 20, 12, 0, 30, 0, time.UTC)
+	sim := simulator.New(simulator.Options{Clock: func() time.Time { return at }})
+	server := httptest.NewServer(sim.Handler())
+	defer server.Close()
+	key := secret.New([]byte(sim.AdminKey()))
+	p, err := anthropic.New(anthropic.Config{BaseURL: server.URL, AdminKey: func(context.Context) (secret.Value, error) { return key, nil }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, _, err := sim.CreateKey(simulator.CreateKey{Name: "used"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	from, to := at.Add(-50*time.Hour), at.Add(-25*time.Minute)
+	for _, u := range []time.Time{from.Add(-2 * time.Minute), from.Add(2 * time.Minute), from.Add(7 * time.Hour), to.Add(-2 * time.Minute), to.Add(2 * time.Minute)} {
+		sim.AddUsage(simulator.Usage{At: u, KeyID: id, Requests: 2, InputTokens: 1_000_000, OutputTokens: 30_001})
+	}
+	c, err := p.(provider.CostReporter).Cost(t.Context(), provider.UsageQuery{IDs: []string{id}, From: from, To: to})
+	if err != nil || len(c.Spent[id]) != 3 {
+		t.Fatalf("%+v, %v", c, err)
+	}
+	for _, s := range c.Spent[id] {
+		// 0.1150005 dollars, as the simulator's own test says it in cents.
+		if s.Amount != 115_000_500 || s.List != s.Amount || s.Model != "claude-haiku-5-5" {
+			t.Errorf("%+v", s)
+		}
+	}
 }

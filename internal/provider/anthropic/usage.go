@@ -26,19 +26,10 @@ const (
 // reasons from NewestBucket and a message of its own. From is rounded down to the minute and To up; at most 31 days. A report of which a
 // part is missing is an error, never a Usage. Kinds: Invalid (the query), Unavailable, and those of httpx.
 func (a *Admin) Usage(ctx context.Context, q provider.UsageQuery) (provider.Usage, error) {
-	empty := !q.From.Before(q.To)
-	q.From, q.To = q.From.UTC().Truncate(time.Minute), q.To.UTC().Add(time.Minute-1).Truncate(time.Minute)
-	switch {
-	case len(q.IDs) == 0:
-		return provider.Usage{}, fault.New(fault.Invalid, "report usage: no key is named")
-	case empty:
-		return provider.Usage{}, fault.New(fault.Invalid, "report usage: the span of time is empty")
-	case q.To.Sub(q.From) > maxSpan:
-		return provider.Usage{}, fault.New(fault.Invalid, "report usage: the span of time is longer than 31 days")
-	case slices.ContainsFunc(q.IDs, func(id string) bool { return !idPattern().MatchString(id) }):
-		return provider.Usage{}, fault.New(fault.Invalid, "report usage: the id of a key is malformed")
+	q, err := sound(q)
+	if err != nil {
+		return provider.Usage{}, fault.In(err, "report usage")
 	}
-	q.IDs = slices.Compact(slices.Sorted(slices.Values(q.IDs)))
 	u, err := a.collect(ctx, q, a.analytics, provider.Usage{Source: "analytics", Counts: "requests"})
 	if fault.Is(err, fault.NotFound) || fault.Is(err, fault.Forbidden) || fault.Is(err, fault.Invalid) {
 		u, err = a.collect(ctx, q, a.report, provider.Usage{Source: "usage report", Counts: "tokens"})
@@ -47,6 +38,24 @@ func (a *Admin) Usage(ctx context.Context, q provider.UsageQuery) (provider.Usag
 		return provider.Usage{}, fault.In(err, "report usage")
 	}
 	return u, nil
+}
+
+// sound checks a query, and rounds its times to minutes.
+func sound(q provider.UsageQuery) (provider.UsageQuery, error) {
+	empty := !q.From.Before(q.To)
+	q.From, q.To = q.From.UTC().Truncate(time.Minute), q.To.UTC().Add(time.Minute-1).Truncate(time.Minute)
+	switch {
+	case len(q.IDs) == 0:
+		return q, fault.New(fault.Invalid, "no key is named")
+	case empty:
+		return q, fault.New(fault.Invalid, "the span of time is empty")
+	case q.To.Sub(q.From) > maxSpan:
+		return q, fault.New(fault.Invalid, "the span of time is longer than 31 days")
+	case slices.ContainsFunc(q.IDs, func(id string) bool { return !idPattern().MatchString(id) }):
+		return q, fault.New(fault.Invalid, "the id of a key is malformed")
+	}
+	q.IDs = slices.Compact(slices.Sorted(slices.Values(q.IDs)))
+	return q, nil
 }
 
 // source adds the usage of at most idsPerCall keys in at most one day to t.

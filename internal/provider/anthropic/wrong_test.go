@@ -22,6 +22,7 @@ type wrong struct {
 	list       func(context.Context, string) ([]provider.Key, error)
 	set        func(context.Context, string, provider.Status) (provider.Key, error)
 	usage      func(context.Context, provider.UsageQuery) (provider.Usage, error)
+	cost       func(context.Context, provider.UsageQuery) (provider.Cost, error)
 	activities func(context.Context, time.Time) ([]provider.Activity, error)
 	clock      func(context.Context) (time.Time, error)
 }
@@ -52,6 +53,13 @@ func (w *wrong) Usage(ctx context.Context, q provider.UsageQuery) (provider.Usag
 		return w.usage(ctx, q)
 	}
 	return w.Admin.Usage(ctx, q)
+}
+
+func (w *wrong) Cost(ctx context.Context, q provider.UsageQuery) (provider.Cost, error) {
+	if w.cost != nil {
+		return w.cost(ctx, q)
+	}
+	return w.Admin.Cost(ctx, q)
 }
 
 func (w *wrong) Activities(ctx context.Context, since time.Time) ([]provider.Activity, error) {
@@ -162,6 +170,14 @@ func mistakes() []mistake {
 				u, err := w.Admin.Usage(ctx, q)
 				u.FreshTo = q.To
 				return u, err
+			}
+		}},
+		{"charges the whole hour", []string{"cost is counted per key and says how fresh it is"}, func(w *wrong, _ providertest.Connection) {
+			w.cost = func(ctx context.Context, q provider.UsageQuery) (provider.Cost, error) {
+				if q.To.After(q.From) {
+					q.To = q.To.Add(time.Hour)
+				}
+				return w.Admin.Cost(ctx, q)
 			}
 		}},
 		{"gives the newest activity first", []string{"activities come oldest first"}, func(w *wrong, _ providertest.Connection) {

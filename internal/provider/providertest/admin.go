@@ -195,6 +195,61 @@ func usage(x *run) {
 	}
 }
 
+// cost is also where the older source is: it knows no keys, and that is said.
+func cost(x *run) {
+	p := x.provider()
+	reporter := ability[provider.CostReporter](x, p)
+	used, idle, q := x.spend(p)
+	want := provider.Spend{}
+	for _, from := range []time.Duration{0, -50 * time.Minute, -50 * time.Hour} {
+		asked := q
+		asked.From = q.From.Add(from)
+		c, err := reporter.Cost(x.Context(), asked)
+		x.record(c, err)
+		if err != nil {
+			x.Fatalf("Cost: %v", err)
+		}
+		if len(c.Spent[used]) != 1 || len(c.Spent) != 1 {
+			x.Fatalf("cost is %+v, want one charge of %s and none of %s", c.Spent, used, idle)
+		}
+		s := c.Spent[used][0]
+		if s.Amount <= 0 || s.List < s.Amount || s.From.After(q.From) || !s.To.After(q.From) || s.To.Sub(s.From) > time.Hour || s.Model == "" || c.Source == "" {
+			x.Errorf("the charge is %+v of %q, and the message was at %v", s, c.Source, q.From)
+		}
+		if want.Amount != 0 && (want.Amount != s.Amount || want.List != s.List) {
+			x.Errorf("the charge depends on the time that is asked for: %+v and %+v", want, s)
+		}
+		want = s
+		if c.FreshTo.Before(q.To.Add(-time.Minute)) || c.FreshTo.After(x.peer.Now()) {
+			x.Errorf("fresh to %v at %v", c.FreshTo, x.peer.Now())
+		}
+	}
+	before := q
+	before.From, before.To = q.From.Add(-time.Hour), q.From.Truncate(time.Minute)
+	if c, err := reporter.Cost(x.Context(), before); err != nil || len(c.Spent) != 0 {
+		x.Errorf("before the message it cost %+v, %v", c.Spent, err)
+	}
+	for name, bad := range map[string]provider.UsageQuery{
+		"no key": {From: q.From, To: q.To}, "no time": {IDs: q.IDs, From: q.To, To: q.To}, "bad id": {IDs: []string{"a&b=c"}, From: q.From, To: q.To},
+		"a year": {IDs: q.IDs, From: q.To.AddDate(-1, 0, 0), To: q.To},
+	} {
+		if _, err := reporter.Cost(x.Context(), bad); !fault.Is(err, fault.Invalid) {
+			x.Errorf("%s: %v", name, err)
+		}
+	}
+	x.peer.Lag(8 * time.Hour)
+	late, err := reporter.Cost(x.Context(), q)
+	if err != nil || len(late.Spent) != 0 || late.FreshTo.After(x.peer.Now().Add(-8*time.Hour)) {
+		x.Errorf("a report that is hours late: %+v, %v", late, err)
+	}
+	if x.peer.Older != nil {
+		x.peer.Older(x.TB)
+		if _, err := reporter.Cost(x.Context(), q); !fault.Is(err, fault.Unsupported) {
+			x.Errorf("without a source by key: %v", err)
+		}
+	}
+}
+
 func usageFallback(x *run) {
 	if x.peer.Older == nil {
 		x.Skip("the peer has one source of usage")

@@ -119,6 +119,7 @@ func rules() []rule {
 		{"a list is whole and by workspace", lists},
 		{"usage is counted per key and says how fresh it is", usage},
 		{"usage falls back to the older source", usageFallback},
+		{"cost is counted per key and says how fresh it is", cost},
 		{"activities come oldest first", activities},
 		{"organization and clock are the provider's", identity},
 		{"a cancelled call says so", cancelled},

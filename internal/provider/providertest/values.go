@@ -193,6 +193,12 @@ func calls(p provider.Provider) map[string]func(context.Context) error {
 			return err
 		}
 	}
+	if a, ok := p.(provider.CostReporter); ok {
+		all["Cost"] = func(ctx context.Context) error {
+			_, err := a.Cost(ctx, provider.UsageQuery{IDs: []string{"apikey_01EXAMPLE"}, From: now.Add(-time.Hour), To: now})
+			return err
+		}
+	}
 	if a, ok := p.(provider.ActivityReporter); ok {
 		all["Activities"] = func(ctx context.Context) error { _, err := a.Activities(ctx, now.Add(-time.Hour)); return err }
 	}
@@ -207,7 +213,7 @@ func calls(p provider.Provider) map[string]func(context.Context) error {
 
 // adminAbilities are those that need an admin key.
 func adminAbilities() []string {
-	return []string{"List", "SetStatus", "Usage", "Activities", "Organization"}
+	return []string{"List", "SetStatus", "Usage", "Cost", "Activities", "Organization"}
 }
 
 func abilities(x *run) {
