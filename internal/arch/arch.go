@@ -10,9 +10,9 @@ var levels = map[string]int{
 	// values, facts and decisions
 	"secret": 10, "event": 10, "policy": 10, "rotation": 10, "verdict": 10,
 	// one job each
-	"httpx": 20, "guard": 20, "audit": 20, "custody": 20, "gitobj": 20, "scan": 20, "store": 21, "scan/": 22, "scan/run": 23,
+	"httpx": 20, "guard": 20, "audit": 20, "custody": 20, "gitobj": 20, "scan": 20, "sqlfile": 20, "store": 21, "scan/": 22, "scan/run": 23,
 	// contracts
-	"location": 30, "provider": 30, "notify": 30, "gateway/": 29, "gateway": 30,
+	"location": 30, "provider": 30, "notify": 30, "gateway/ledger": 28, "gateway/": 29, "gateway": 30,
 	// one connector each
 	"consumer": 40, "location/": 40, "provider/": 40, "notify/": 40, "location/all": 41,
 	// use the contracts

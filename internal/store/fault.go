@@ -10,6 +10,7 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/keywright/keywright/internal/fault"
+	"github.com/keywright/keywright/internal/sqlfile"
 )
 
 // fail gives a database error its kind and hint; nil stays nil, and an error that has a kind keeps it.
@@ -46,24 +47,8 @@ func (s *Store) commitFault(ctx context.Context, err error) error {
 }
 
 func classify(err error) (kind fault.Kind, hint string) {
-	if e, ok := errors.AsType[*sqlite.Error](err); ok {
-		switch e.Code() & 0xff {
-		case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:
-			return fault.Unavailable, "another process is writing to the store; try again"
-		case sqlite3.SQLITE_FULL:
-			return fault.Unavailable, "free space on the disk of the store; nothing of this change was kept"
-		case sqlite3.SQLITE_IOERR:
-			return fault.Unavailable, "look at the disk of the store"
-		case sqlite3.SQLITE_CONSTRAINT:
-			return fault.Conflict, ""
-		case sqlite3.SQLITE_CORRUPT:
-			return fault.Corrupt, "stop Keywright and put back a backup of the store"
-		case sqlite3.SQLITE_NOTADB:
-			return fault.Corrupt, "the file is no store: put back a backup, or name another file as state.store"
-		case sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH:
-			return fault.Forbidden, "the user that runs Keywright must own the store's file and directory"
-		}
-		return fault.Unknown, ""
+	if kind, hint, ok := sqlfile.Classify(err); ok {
+		return kind, hint
 	}
 	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
 		switch e.Code[:min(2, len(e.Code))] {
@@ -97,12 +82,8 @@ func classify(err error) (kind fault.Kind, hint string) {
 
 // retryable reports whether the database refused a transaction for the sake of another one, so that it may be run again.
 func retryable(err error) bool {
-	if e, ok := errors.AsType[*sqlite.Error](err); ok {
-		code := e.Code() & 0xff
-		return code == sqlite3.SQLITE_BUSY || code == sqlite3.SQLITE_LOCKED
-	}
 	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return e.Code == "40001" || e.Code == "40P01" || e.Code == "55P03"
 	}
-	return false
+	return sqlfile.Busy(err)
 }

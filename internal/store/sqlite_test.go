@@ -7,13 +7,11 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/rand"
-	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"math/big"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -30,6 +28,7 @@ import (
 	"github.com/keywright/keywright/internal/rotation"
 	"github.com/keywright/keywright/internal/secret"
 	"github.com/keywright/keywright/internal/secret/secrettest"
+	"github.com/keywright/keywright/internal/sqlfile"
 )
 
 // file gives the path of a store whose directory is not there yet. Blanks and signs with a meaning in URLs are part of it.
@@ -37,29 +36,9 @@ func file(t testing.TB) string { return filepath.Join(t.TempDir(), "da ta?#%41&"
 
 func TestSQLite(t *testing.T) { suite(t, file) }
 
-// TestPragmas asks every connection of the pool, since the driver ignores what it does not understand.
-func TestPragmas(t *testing.T) {
+// TestOneWriter: a transaction is the writer from its beginning. Else two could begin, and one would fail late.
+func TestOneWriter(t *testing.T) {
 	s := open(t, file(t), Options{})
-	var conns []*sql.Conn
-	for range sqliteConnections {
-		conn, err := s.db.Conn(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		conns = append(conns, conn)
-		for _, p := range pragmas {
-			var got string
-			if err := conn.QueryRowContext(t.Context(), "PRAGMA "+p.name).Scan(&got); err != nil || got != p.want {
-				t.Errorf("%s is %q, want %q (%v)", p.name, got, p.want, err)
-			}
-		}
-	}
-	for _, conn := range conns {
-		if err := conn.Close(); err != nil {
-			t.Error(err)
-		}
-	}
-	// Without its effect, _txlock would let two writers begin, and one fail late.
 	err := s.Update(t.Context(), func(*Tx) error {
 		_, err := s.db.ExecContext(t.Context(), "PRAGMA busy_timeout = 0")
 		if err != nil {
@@ -78,21 +57,6 @@ func TestPragmas(t *testing.T) {
 	if err != nil {
 		t.Error(err)
 	}
-}
-
-func TestPragmaThatDidNotTake(t *testing.T) {
-	path := file(t)
-	if err := errors.Join(privateDir(filepath.Dir(path)), privateFile(path)); err != nil {
-		t.Fatal(err)
-	}
-	// The spelling of another driver.
-	db, err := sql.Open("sqlite", "file:"+(&url.URL{Path: path}).EscapedPath()+"?_pragma=busy_timeout(2000)&_pragma=journal_mode(WAL)&_synchronous=OFF")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
-	err = (&Store{db: db}).checkPragmas(t.Context())
-	wantKind(t, err, fault.Invalid)
 }
 
 func TestFiles(t *testing.T) {
@@ -142,10 +106,7 @@ func TestFiles(t *testing.T) {
 	refused("a malformed URL", fault.Invalid, "postgres://u:pass word@[")
 
 	foreign := file(t)
-	if err := errors.Join(privateDir(filepath.Dir(foreign)), privateFile(foreign)); err != nil {
-		t.Fatal(err)
-	}
-	db, err := sql.Open("sqlite", dataSource(foreign))
+	db, err := sqlfile.Open(t.Context(), foreign, 1)
 	if err != nil {
 		t.Fatal(err)
 	}

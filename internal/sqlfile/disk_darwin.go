@@ -1,4 +1,4 @@
-package store
+package sqlfile
 
 import (
 	"golang.org/x/sys/unix"
@@ -10,7 +10,7 @@ import (
 func localDisk(dir string) error {
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {
-		return fault.Wrap(fault.Unavailable, err, "check directory of store")
+		return fault.Wrap(fault.Unavailable, err, "check directory of database")
 	}
 	if st.Flags&unix.MNT_LOCAL == 0 {
 		return networkFile(dir, unix.ByteSliceToString(st.Fstypename[:]))

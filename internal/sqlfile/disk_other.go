@@ -1,6 +1,6 @@
 //go:build !linux && !darwin
 
-package store
+package sqlfile
 
 // localDisk cannot tell here; the documentation asks for a local disk.
 func localDisk(string) error { return nil }

@@ -1,4 +1,4 @@
-package store
+package sqlfile
 
 import (
 	"strings"
@@ -39,10 +39,11 @@ func TestLocalDisk(t *testing.T) {
 	if err := localDisk(t.TempDir()); err != nil {
 		t.Errorf("%v", err)
 	}
-	wantKind(t, localDisk("/none/such"), fault.Unavailable)
+	if err := localDisk("/none/such"); !fault.Is(err, fault.Unavailable) {
+		t.Errorf("a directory that is not there: %v", err)
+	}
 	err := networkFile("/mnt/x", "nfs")
-	wantKind(t, err, fault.Invalid)
-	if !strings.Contains(err.Error(), "nfs") || !strings.Contains(fault.HintOf(err), "PostgreSQL") {
+	if !fault.Is(err, fault.Invalid) || !strings.Contains(err.Error(), "nfs") || !strings.Contains(fault.HintOf(err), "PostgreSQL") {
 		t.Errorf("%v, hint %q", err, fault.HintOf(err))
 	}
 }

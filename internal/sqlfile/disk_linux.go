@@ -1,4 +1,4 @@
-package store
+package sqlfile
 
 import (
 	"bufio"
@@ -49,7 +49,7 @@ func localDisk(dir string) error {
 			break
 		}
 		if err != syscall.EINTR { //nolint:errorlint // A plain errno.
-			return fault.Wrap(fault.Unavailable, err, "check directory of store")
+			return fault.Wrap(fault.Unavailable, err, "check directory of database")
 		}
 	}
 	magic := uint32(st.Type) //nolint:gosec // G115: the field's width differs by architecture; the numbers have 32 bits.
