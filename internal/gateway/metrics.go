@@ -6,6 +6,7 @@ import (
 	"io"
 	"maps"
 	"math"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -229,6 +230,7 @@ func (g *Gateway) WriteMetrics(w io.Writer) {
 		name, help, kind string
 		n                int64
 	}{
+		{"go_goroutines", "Number of goroutines that currently exist.", "gauge", int64(runtime.NumGoroutine())},
 		{"keywright_gateway_generation", "Generation of the key set.", "gauge", int64(min(status.Generation, math.MaxInt64))},
 		{"keywright_gateway_active", "Requests that are served now.", "gauge", g.active.Load()},
 		{"keywright_gateway_probes_total", "Probes of keys.", "counter", m.probes.Load()},
