@@ -165,6 +165,7 @@ func (c *Config) resolve(d Dirs) {
 		s.MasterKey = scheme + ":" + abs(rest)
 	}
 	c.MasterDir = d.Config
+	c.resolveGateway(abs)
 	for _, k := range c.Keys {
 		if k.Parallel == 0 {
 			k.Parallel = c.Limits.Parallel
@@ -235,6 +236,7 @@ func (c *Config) judge(r *reader, o Options) {
 	}
 	c.judgeLocations(r, o)
 	c.judgeKeys(r)
+	c.judgeGateway(r)
 	for i, ch := range c.Notify {
 		path := fmt.Sprintf(".notify[%d]", i)
 		if (len(ch.Command) > 0) == (ch.Webhook != nil) {

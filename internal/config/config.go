@@ -23,6 +23,7 @@ type Config struct {
 	Classes      map[string]*Class    `yaml:"classes" help:"Sorts of keys. production-primary, production-secondary, staging and development are built in; what stands here overrides single fields of them, or adds classes."`
 	Keys         map[apikey.Name]*Key `yaml:"keys" help:"The keys by name: 1 to 63 lower-case letters, digits and inner dashes."`
 	Locations    map[string]*Location `yaml:"locations" help:"The places that hold copies of keys, by a name of your choice."`
+	Gateway      *Gateway             `yaml:"gateway" help:"The proxy that holds keys, so that applications hold none; docs/gateway.md."`
 	Contacts     []Contact            `yaml:"contacts" help:"People who are named when something needs one. Those with the role approver are who may approve."`
 	Notify       []Channel            `yaml:"notify" help:"Channels that are told what happened and what is wanted, without values."`
 	Limits       Limits               `yaml:"limits" help:"Bounds for work that runs side by side."`

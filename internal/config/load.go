@@ -471,7 +471,7 @@ func (l *loader) section(e entry, f field, v reflect.Value, given map[string]pos
 		if twice(a.path, e.key, quote(f.name)) {
 			return
 		}
-		if v.Kind() == reflect.Struct {
+		if v.Kind() == reflect.Struct || v.Kind() == reflect.Pointer {
 			a.what = quote(f.name)
 		}
 		l.value(e.val, v, a)

@@ -223,6 +223,13 @@ func Reference() string {
 		{"http of confirm", reflect.TypeFor[consumer.ConfirmHTTP]()},
 		{"http of probe", reflect.TypeFor[consumer.ProbeHTTP]()},
 		{"log of probe", reflect.TypeFor[consumer.LogConfig]()},
+		{"gateway", reflect.TypeFor[Gateway]()},
+		{"gateway: keys", reflect.TypeFor[GatewayKey]()},
+		{"gateway: failover_groups", reflect.TypeFor[FailoverGroup]()},
+		{"gateway: identities", reflect.TypeFor[Identities]()},
+		{"gateway: identities: oidc", reflect.TypeFor[OIDC]()},
+		{"gateway: apps and other_apps", reflect.TypeFor[App]()},
+		{"gateway: tls", reflect.TypeFor[GatewayTLS]()},
 		{"contacts", reflect.TypeFor[Contact]()},
 		{"notify", reflect.TypeFor[Channel]()},
 		{"notify: webhook", reflect.TypeFor[Webhook]()},
@@ -276,6 +283,9 @@ func form(t reflect.Type) string {
 		}
 		return "fields"
 	case reflect.Map:
+		if t.Elem().Kind() == reflect.String {
+			return "names with texts"
+		}
 		return "names with fields"
 	case reflect.Slice:
 		if strings.HasPrefix(t.Name(), "list[") {
@@ -284,7 +294,7 @@ func form(t reflect.Type) string {
 		return "list of " + plural(form(t.Elem()))
 	case reflect.Bool:
 		return "true or false"
-	case reflect.Int:
+	case reflect.Int, reflect.Float64:
 		return "number"
 	}
 	return "text"

@@ -1,0 +1,266 @@
+package config
+
+import (
+	"encoding"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/invopop/jsonschema"
+
+	"github.com/keywright/keywright/internal/apikey"
+	"github.com/keywright/keywright/internal/fault"
+	"github.com/keywright/keywright/internal/secret"
+)
+
+// Gateway is the proxy that holds keys of this configuration, so that applications hold none.
+type Gateway struct {
+	Serve       bool                     `yaml:"serve" default:"false" help:"Whether keywright serve runs the gateway inside. Without it the gateway is a process of its own: keywright gateway."`
+	Listen      string                   `yaml:"listen" default:"127.0.0.1:8787" help:"Loopback host and port, or unix:PATH for a socket of mode 0600. Any other address needs tls."`
+	Upstream    string                   `yaml:"upstream" help:"Address of the provider. Without it provider.url."`
+	Keys        []GatewayKey             `yaml:"keys" required:"true" help:"The keys that it uses, in order: the first one serves, the others are backups."`
+	Groups      map[string]FailoverGroup `yaml:"failover_groups" help:"Why a request may move between keys of different organizations or workspaces, by the names that failover_group gives."`
+	Identities  Identities               `yaml:"identities" help:"Who may call, and as which application. The first that knows a caller decides: certificate, user of this host, OIDC, token."`
+	Open        bool                     `yaml:"open" default:"false" help:"Serve every process of the gateway's own user without an identity, on loopback or a Unix socket."`
+	Apps        map[string]App           `yaml:"apps" help:"What an application may do, by its name."`
+	Others      App                      `yaml:"other_apps" help:"What an application may do that apps does not name. Without it there are no limits."`
+	Prices      string                   `yaml:"prices" help:"File with a dated table of prices, for cost_per_day."`
+	TLS         *GatewayTLS              `yaml:"tls" help:"Certificate to serve with, and whose certificates of callers are believed."`
+	Hosts       []string                 `yaml:"hosts" help:"Names that the Host header may have besides the address of the listener, with or without a port."`
+	Origins     []string                 `yaml:"origins" help:"Web pages that may call, as scheme://host. Without any no page may."`
+	Allow       []string                 `yaml:"allow" help:"Further routes of the provider, as METHOD /v1/PATH. Its administration can never be listed."`
+	Development bool                     `yaml:"development" default:"false" help:"Accept keys from the environment, for development alone."`
+	AccessLog   string                   `yaml:"access_log" help:"File that receives a line of JSON for each request, without bodies and values."`
+	Grace       time.Duration            `yaml:"grace" default:"30s" help:"How long requests under way may take to end when it stops."`
+	StateDir    string                   `yaml:"state_dir" help:"The gateway's own directory, mode 0700: signing key of its tokens, generation of its keys, status socket. Without it gateway in the state directory. One gateway per directory."`
+}
+
+// GatewayKey is a key that a gateway uses.
+type GatewayKey struct {
+	Key    apikey.Name `yaml:"key" required:"true" help:"Name of a key of this configuration."`
+	Source KeySource   `yaml:"source" required:"true" help:"Where its value is read: file:PATH, a file of mode 0600 that holds the value alone, or env:NAME with development."`
+	Group  string      `yaml:"failover_group" help:"Keys of one group may stand in for each other across organizations and workspaces, as failover_groups says. Within a workspace they need none."`
+}
+
+// FailoverGroup says when a request may leave the organization or workspace of a key.
+type FailoverGroup struct {
+	On401      bool `yaml:"on_401" default:"true" help:"When the key is dead."`
+	OnLimits   bool `yaml:"on_limits" default:"false" help:"When it is at a limit. The other key may have other spend limits."`
+	On403      bool `yaml:"on_403" default:"false" help:"When it may not do what is asked."`
+	AllowBreak bool `yaml:"allow_break" default:"false" help:"Let also a request leave a dead key that names files, containers, skills or signed thinking, which the other one may not know."`
+}
+
+// Identities are the ways in which callers are known.
+type Identities struct {
+	Tokens       bool              `yaml:"tokens" default:"true" help:"Believe the tokens of keywright token issue."`
+	Users        map[string]string `yaml:"users" help:"On a Unix socket: the application of a user of this host, by name or number."`
+	Certificates map[string]string `yaml:"certificates" help:"With tls.client_ca: the application of a name in the certificate of a caller: URI, DNS name or common name."`
+	OIDC         []OIDC            `yaml:"oidc" help:"Whose JSON web tokens are believed, such as those of Kubernetes service accounts."`
+}
+
+// OIDC is an issuer of JSON web tokens.
+type OIDC struct {
+	Issuer     string            `yaml:"issuer" required:"true" help:"The issuer that a token must name."`
+	Audience   string            `yaml:"audience" required:"true" help:"The audience that a token must name."`
+	JWKS       string            `yaml:"jwks" required:"true" help:"Address of the issuer's keys: https, or http on this host."`
+	Algorithms []string          `yaml:"algorithms" help:"RS256, RS384, RS512, ES256, ES384, ES512 or EdDSA. Without it RS256 and ES256."`
+	Subjects   map[string]string `yaml:"subjects" required:"true" help:"The application of a subject, exact or with * at the end."`
+}
+
+// App is what an application may do. What is zero does not limit.
+type App struct {
+	Models            []string `yaml:"models" help:"Models that it may name, exact or with * at the end."`
+	Routes            []string `yaml:"routes" help:"What it may call: messages, count_tokens, models, or allowed for what allow lists. Without it all."`
+	RequestsPerMinute int      `yaml:"requests_per_minute" help:"How many requests it may make in a minute."`
+	Concurrent        int      `yaml:"concurrent" help:"How many requests it may have at one time."`
+	TokensPerMinute   int      `yaml:"tokens_per_minute" help:"How many tokens it may use in a minute, in and out; reserved before a request, settled after it."`
+	CostPerDay        float64  `yaml:"cost_per_day" help:"What it may cost in a day of UTC, in the currency of prices."`
+}
+
+// GatewayTLS is what a gateway proves itself with.
+type GatewayTLS struct {
+	Certificate string `yaml:"certificate" required:"true" help:"The certificate and its chain, PEM."`
+	Key         string `yaml:"key" required:"true" help:"File with the certificate's key, PEM, that only its owner may read."`
+	ClientCA    string `yaml:"client_ca" help:"Certificate authorities whose certificates callers may show, PEM. A caller without one needs another identity."`
+}
+
+// KeySource is where a gateway reads the value of a key.
+type KeySource string
+
+var (
+	_ encoding.TextUnmarshaler = (*KeySource)(nil)
+	_ described                = KeySource("")
+)
+
+// UnmarshalText checks the form.
+func (s *KeySource) UnmarshalText(b []byte) error {
+	scheme, _, _ := strings.Cut(string(b), ":")
+	ref, err := secret.ParseRef(string(b))
+	if err == nil && scheme != "file" && scheme != "env" {
+		err = fault.New(fault.Invalid, "a gateway reads a key from file:PATH or env:NAME", fault.Hint("write the value into a file of mode 0600"))
+	}
+	if err != nil {
+		return err
+	}
+	*s = KeySource(ref)
+	return nil
+}
+
+func (KeySource) schema() *jsonschema.Schema {
+	return &jsonschema.Schema{Type: "string", Pattern: `^(env|file):.+`}
+}
+func (KeySource) words() string { return "file:PATH or env:NAME" }
+
+// resolveGateway makes paths absolute and fills in what follows from the rest.
+func (c *Config) resolveGateway(abs func(string) string) {
+	dir := filepath.Join(c.State.Dir, "gateway")
+	if g := c.Gateway; g != nil {
+		if g.Upstream == "" {
+			g.Upstream = c.Provider.URL
+		}
+		if path, ok := strings.CutPrefix(g.Listen, "unix:"); ok {
+			g.Listen = "unix:" + abs(path)
+		}
+		for i, k := range g.Keys {
+			if path, ok := strings.CutPrefix(string(k.Source), "file:"); ok {
+				g.Keys[i].Source = KeySource("file:" + abs(path))
+			}
+		}
+		if g.StateDir != "" {
+			dir = abs(g.StateDir)
+		}
+		g.StateDir, g.AccessLog, g.Prices = dir, abs(g.AccessLog), abs(g.Prices)
+		if g.TLS != nil {
+			g.TLS.Certificate, g.TLS.Key, g.TLS.ClientCA = abs(g.TLS.Certificate), abs(g.TLS.Key), abs(g.TLS.ClientCA)
+		}
+	}
+}
+
+var (
+	appNameRE = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+	allowRE   = regexp.MustCompile(`^(GET|POST) /v1/[A-Za-z0-9._/-]*[A-Za-z0-9_-]$`)
+	originRE  = regexp.MustCompile(`^https?://[A-Za-z0-9.:\[\]-]+$`)
+)
+
+func (c *Config) judgeGateway(r *reader) {
+	g := c.Gateway
+	if g == nil {
+		return
+	}
+	const what = `"gateway"`
+	if why := badURL(g.Upstream); why != "" {
+		r.badAt(".gateway.upstream", "https://api.anthropic.com", `"upstream" in %s: %s`, what, why)
+	}
+	c.judgeGatewayKeys(r, g)
+	for name, app := range g.Apps {
+		app.judge(r, ".gateway.apps."+name, "app "+quote(name)+" of "+what, g.Prices)
+		if !appNameRE.MatchString(name) {
+			r.badAt(".gateway.apps."+name, "1 to 64 letters, digits, - and _", "an application cannot be called %s", quote(name))
+		}
+	}
+	g.Others.judge(r, ".gateway.other_apps", `"other_apps" in `+what, g.Prices)
+	g.judgeIdentities(r, what)
+	for i, route := range g.Allow {
+		if !allowRE.MatchString(route) || strings.Contains(route, "..") || strings.Contains(route, "//") {
+			r.badAt(fmt.Sprintf(".gateway.allow[%d]", i), `such as "POST /v1/complete"`, `"allow" in %s: %s is no METHOD and path`, what, quote(route))
+		}
+	}
+	for i, origin := range g.Origins {
+		if !originRE.MatchString(origin) {
+			r.badAt(fmt.Sprintf(".gateway.origins[%d]", i), "such as https://console.example", `"origins" in %s: %s is no scheme and host`, what, quote(origin))
+		}
+	}
+	if g.Grace <= 0 {
+		r.badAt(".gateway.grace", "30s", `"grace" in %s must be longer than nothing`, what)
+	}
+}
+
+func (c *Config) judgeGatewayKeys(r *reader, g *Gateway) {
+	const what = `"gateway"`
+	seen, sources := map[apikey.Name]bool{}, map[KeySource]apikey.Name{}
+	for i, k := range g.Keys {
+		at := fmt.Sprintf(".gateway.keys[%d]", i)
+		if c.Keys[k.Key] == nil {
+			r.badAt(at+".key", meant(string(k.Key), c.keyNames(), "keys: "), "unknown key %s in %s", quote(string(k.Key)), what)
+		}
+		if seen[k.Key] {
+			r.badAt(at+".key", "name it once", "key %s stands in %s twice", quote(string(k.Key)), what)
+		}
+		if other, twice := sources[k.Source]; twice {
+			r.badAt(at+".source", "give each key a source of its own", "key %s has the same source as %s in %s", quote(string(k.Key)), quote(string(other)), what)
+		}
+		seen[k.Key], sources[k.Source] = true, k.Key
+		if strings.HasPrefix(string(k.Source), "env:") && !g.Development {
+			r.badAt(at+".source", "file:PATH with mode 0600; the environment is for development: true alone", "key %s in %s comes from the environment", quote(string(k.Key)), what)
+		}
+		if _, known := g.Groups[k.Group]; k.Group != "" && !known {
+			r.badAt(at+".failover_group", meant(k.Group, slices.Collect(maps.Keys(g.Groups)), "failover_groups: "), "unknown failover group %s in %s", quote(k.Group), what)
+		}
+	}
+	for name := range g.Groups {
+		if !validName(name) {
+			r.badAt(".gateway.failover_groups."+name, nameHint, "a failover group cannot be called %s", quote(name))
+		}
+	}
+}
+
+func (g *Gateway) judgeIdentities(r *reader, what string) {
+	const path = ".gateway.identities"
+	id := g.Identities
+	if !id.Tokens && len(id.Users)+len(id.Certificates)+len(id.OIDC) == 0 && !g.Open {
+		r.badAt(path, "tokens: true, or name users, certificates or oidc", "nobody could call the gateway: %s has no identities", what)
+	}
+	check := func(path string, apps map[string]string) {
+		for _, name := range slices.Sorted(maps.Keys(apps)) {
+			if !appNameRE.MatchString(apps[name]) {
+				r.badAt(path+"."+name, "1 to 64 letters, digits, - and _", "an application cannot be called %s", quote(apps[name]))
+			}
+		}
+	}
+	check(path+".users", id.Users)
+	check(path+".certificates", id.Certificates)
+	if len(id.Certificates) > 0 && (g.TLS == nil || g.TLS.ClientCA == "") {
+		r.badAt(path+".certificates", "name the authority under tls.client_ca", "certificates of callers in %s can never be believed", what)
+	}
+	if len(id.Users) > 0 && !strings.HasPrefix(g.Listen, "unix:") {
+		r.badAt(path+".users", "listen: unix:PATH", "users in %s are known on a Unix socket alone", what)
+	}
+	for i, o := range id.OIDC {
+		at := fmt.Sprintf("%s.oidc[%d]", path, i)
+		check(at+".subjects", o.Subjects)
+		if why := badURL(o.JWKS); why != "" {
+			r.badAt(at+".jwks", "", `"jwks" in %s: %s`, what, why)
+		}
+		for j, a := range o.Algorithms {
+			all := []string{"RS256", "RS384", "RS512", "ES256", "ES384", "ES512", "EdDSA"}
+			if !slices.Contains(all, a) {
+				r.badAt(fmt.Sprintf("%s.algorithms[%d]", at, j), meant(a, all, "allowed here: "), `"algorithms" in %s cannot be %s`, what, quote(a))
+			}
+		}
+	}
+}
+
+// gatewayRoutes are the names of routes that an application may be given.
+var gatewayRoutes = []string{"messages", "count_tokens", "models", "allowed"}
+
+func (a App) judge(r *reader, path, what, prices string) {
+	for i, name := range a.Routes {
+		if !slices.Contains(gatewayRoutes, name) {
+			r.badAt(fmt.Sprintf("%s.routes[%d]", path, i), meant(name, gatewayRoutes, "allowed here: "), "unknown route %s of %s", quote(name), what)
+		}
+	}
+	for name, n := range map[string]float64{
+		"requests_per_minute": float64(a.RequestsPerMinute), "tokens_per_minute": float64(a.TokensPerMinute), "concurrent": float64(a.Concurrent), "cost_per_day": a.CostPerDay,
+	} {
+		if n < 0 {
+			r.badAt(path+"."+name, "leave it out for no limit", "%q of %s cannot be less than nothing", name, what)
+		}
+	}
+	if a.CostPerDay > 0 && prices == "" {
+		r.badAt(path+".cost_per_day", "name a table of prices under gateway.prices", "%s has a budget, and there are no prices", what)
+	}
+}
