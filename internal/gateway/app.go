@@ -58,16 +58,17 @@ func (g *Gateway) app(name string) *appState {
 	if a, ok := g.apps.Load(name); ok {
 		return a.(*appState)
 	}
-	rules, ok := g.o.Apps[name]
-	if !ok {
-		rules = g.o.Default
-	}
-	a := &appState{App: rules, name: name, requests: bucket{perMinute: rules.RequestsPerMinute}, tokens: bucket{perMinute: rules.TokensPerMinute}}
-	got, loaded := g.apps.LoadOrStore(name, a)
+	g.rulesMu.Lock()
+	defer g.rulesMu.Unlock()
+	got, loaded := g.apps.LoadOrStore(name, newAppState(name, g.rules.Load().of(name)))
 	if !loaded {
 		g.nApps.Add(1)
 	}
 	return got.(*appState)
+}
+
+func newAppState(name string, rules App) *appState {
+	return &appState{App: rules, name: name, requests: bucket{perMinute: rules.RequestsPerMinute}, tokens: bucket{perMinute: rules.TokensPerMinute}}
 }
 
 func (a *appState) mayRoute(name string) bool {

@@ -182,7 +182,7 @@ func (g *Gateway) checkBrowser(w http.ResponseWriter, r *http.Request, p *peer) 
 		}
 	}
 	if len(origin) == 1 {
-		for _, o := range g.o.Origins {
+		for _, o := range g.rules.Load().Origins {
 			if strings.EqualFold(o, origin[0]) {
 				w.Header().Set("Access-Control-Allow-Origin", origin[0])
 				w.Header().Set("Vary", "Origin")
@@ -210,16 +210,16 @@ func (g *Gateway) hostAllowed(host string) bool {
 	if host == "" {
 		return false
 	}
-	hosts := *g.hosts.Load()
+	hosts, named := *g.hosts.Load(), g.rules.Load().hosts
 	if hosts[host] {
 		return true
 	}
 	host = strings.ToLower(host)
-	if hosts[host] {
+	if hosts[host] || named[host] {
 		return true
 	}
 	name, _, err := net.SplitHostPort(host)
-	return err == nil && hosts[name]
+	return err == nil && named[name]
 }
 
 // rewrite makes the outbound request: an address of our own making, and the caller's headers without those that speak for somebody.

@@ -101,7 +101,8 @@ type Gateway struct {
 	upstream  *url.URL
 	transport http.RoundTripper
 	proxy     *httputil.ReverseProxy
-	routes    map[string]*route
+	rules     atomic.Pointer[ruleBook]
+	rulesMu   sync.Mutex // serialises Configure and the first request of an application
 	log       *slog.Logger
 	hosts     atomic.Pointer[map[string]bool]
 
@@ -158,7 +159,7 @@ func New(o Options) (*Gateway, error) {
 		o: o, upstream: u, transport: o.Transport, log: o.Log, states: map[apikey.Digest]*keyState{}, denied: map[apikey.Digest]bool{},
 		metrics: newMetrics(), idle: make(chan struct{}, 1), events: make(chan event.Event, 1024),
 	}
-	if g.routes, err = routing(o.Allow); err != nil {
+	if err := g.Configure(Rules{Hosts: o.Hosts, Origins: o.Origins, Allow: o.Allow, Identify: o.Identify, Apps: o.Apps, Default: o.Default}); err != nil {
 		return nil, err
 	}
 	if g.spill, err = newSpill(o.SpillDir, o.Spill); err != nil {
@@ -170,7 +171,7 @@ func New(o Options) (*Gateway, error) {
 	if err := g.load(); err != nil {
 		return nil, err
 	}
-	g.allowHosts(o.Hosts...)
+	g.allowHosts()
 	g.breaker.gateway = g
 	g.proxy = &httputil.ReverseProxy{
 		Rewrite: g.rewrite, Transport: (*engine)(g), ModifyResponse: g.modify, ErrorHandler: g.failed, BufferPool: newBuffers(),

@@ -42,7 +42,7 @@ func (g *Gateway) identify(r *http.Request, p *peer) (Caller, *refusal) {
 		return Caller{}, &refusal{status: http.StatusUnauthorized, row: "real key",
 			message: "a key of the provider was sent; take it out of the application's configuration and rotate it, and use a gateway token (keywright token issue)"}
 	}
-	for _, id := range g.o.Identify {
+	for _, id := range g.rules.Load().Identify {
 		c, err := id.Identify(r)
 		switch {
 		case err == nil:

@@ -82,16 +82,17 @@ func crooked(path string) bool {
 
 // find gives the route of a request, and the path to send. Without a route, known says that another method has one.
 func (g *Gateway) find(method, path string) (r *route, known bool) {
-	if r := g.routes[method+" "+path]; r != nil && !r.item {
+	routes := g.rules.Load().routes
+	if r := routes[method+" "+path]; r != nil && !r.item {
 		return r, true
 	}
 	if i := strings.LastIndexByte(path, '/'); i > 0 {
-		if r := g.routes[method+" "+path[:i+1]]; r != nil && r.item && plainID(path[i+1:]) {
+		if r := routes[method+" "+path[:i+1]]; r != nil && r.item && plainID(path[i+1:]) {
 			return r, true
 		}
 	}
 	for _, m := range []string{http.MethodGet, http.MethodPost} {
-		if r := g.routes[m+" "+path]; r != nil && !r.item {
+		if r := routes[m+" "+path]; r != nil && !r.item {
 			return nil, true
 		}
 	}
