@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/keywright/keywright/internal/apikey"
@@ -21,7 +22,9 @@ type inventory struct {
 	ids  map[apikey.Digest]string
 	// usage is nil where the provider cannot be asked for usage, which takes an admin key.
 	usage provider.UsageReporter
-	now   func() time.Time
+	// cost is nil where the provider cannot be asked for the cost of a key.
+	cost provider.CostReporter
+	now  func() time.Time
 }
 
 // Shapes implements scan.Known.
@@ -54,6 +57,7 @@ func (c *console) scanInventory(ctx context.Context) (*inventory, error) {
 	}
 	i := &inventory{known: map[apikey.Digest]report.Known{}, made: map[apikey.Digest]time.Time{}, ids: map[apikey.Digest]string{}, now: a.Now}
 	i.usage, _ = a.Provider.(provider.UsageReporter)
+	i.cost, _ = a.Provider.(provider.CostReporter)
 	for _, v := range versions {
 		k := report.Known{Key: v.Key, Version: v.ID, State: v.State, Compromised: v.Compromised}
 		if !v.State.Live() {
@@ -99,10 +103,12 @@ func (s *scanning) usage(ctx context.Context, r *report.Report) error {
 		default:
 			asked++
 			if err := s.known.ask(ctx, u, id); err != nil {
-				if ctx.Err() != nil {
-					return fault.New(fault.Canceled, "scan: interrupted, nothing was written")
-				}
 				*u = report.Usage{From: u.From, To: u.To, Cut: u.Cut, Why: err.Error()}
+			} else if s.known.cost != nil {
+				s.known.charge(ctx, u, id)
+			}
+			if ctx.Err() != nil {
+				return fault.New(fault.Canceled, "scan: interrupted, nothing was written")
 			}
 		}
 	}
@@ -129,13 +135,8 @@ func (i *inventory) window(k *report.Key, from time.Time) *report.Usage {
 // ask fills u with the provider's answers. It is as fresh as the least fresh of them, and of unknown freshness when one does not say.
 func (i *inventory) ask(ctx context.Context, u *report.Usage, id string) error {
 	undated := false
-	end := u.To.Add(time.Minute - 1).Truncate(time.Minute)
-	for at := u.From.Truncate(time.Minute); at.Before(end); at = at.Add(usageSpan) {
-		to := at.Add(usageSpan)
-		if to.After(end) {
-			to = end
-		}
-		got, err := i.usage.Usage(ctx, provider.UsageQuery{IDs: []string{id}, From: at, To: to})
+	for _, q := range questions(u, id) {
+		got, err := i.usage.Usage(ctx, q)
 		if err != nil {
 			return err
 		}
@@ -155,4 +156,44 @@ func (i *inventory) ask(ctx context.Context, u *report.Usage, id string) error {
 		u.FreshTo = time.Time{}
 	}
 	return nil
+}
+
+// charge adds to u what the usage cost, or why that is not known.
+func (i *inventory) charge(ctx context.Context, u *report.Usage, id string) {
+	asked := *u
+	asked.Models = slices.Clone(u.Models)
+	asked.Cost = &report.Cost{}
+	undated := false
+	for _, q := range questions(u, id) {
+		got, err := i.cost.Cost(ctx, q)
+		if err != nil {
+			u.Cost = &report.Cost{Why: err.Error()}
+			return
+		}
+		for _, s := range got.Spent[id] {
+			asked.Charge(s.Model, report.Dollars(s.Amount), report.Dollars(s.List))
+		}
+		undated = undated || got.FreshTo.IsZero()
+		if asked.Cost.FreshTo.IsZero() || got.FreshTo.Before(asked.Cost.FreshTo) {
+			asked.Cost.FreshTo = got.FreshTo
+		}
+	}
+	if undated {
+		asked.Cost.FreshTo = time.Time{}
+	}
+	*u = asked
+}
+
+// questions parts the window of u into spans that the provider answers.
+func questions(u *report.Usage, id string) []provider.UsageQuery {
+	var all []provider.UsageQuery
+	end := u.To.Add(time.Minute - 1).Truncate(time.Minute)
+	for at := u.From.Truncate(time.Minute); at.Before(end); at = at.Add(usageSpan) {
+		to := at.Add(usageSpan)
+		if to.After(end) {
+			to = end
+		}
+		all = append(all, provider.UsageQuery{IDs: []string{id}, From: at, To: to})
+	}
+	return all
 }

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -27,6 +28,73 @@ func (r *reports) Usage(_ context.Context, q provider.UsageQuery) (provider.Usag
 }
 
 var _ provider.UsageReporter = (*reports)(nil)
+
+// bills answers each question about cost with the next of its answers.
+type bills struct {
+	asked   []provider.UsageQuery
+	answers []provider.Cost
+	err     error
+}
+
+func (b *bills) Cost(_ context.Context, q provider.UsageQuery) (provider.Cost, error) {
+	b.asked = append(b.asked, q)
+	if b.err != nil && len(b.asked) == len(b.answers)+1 {
+		return provider.Cost{}, b.err
+	}
+	return b.answers[min(len(b.asked), len(b.answers))-1], nil
+}
+
+var _ provider.CostReporter = (*bills)(nil)
+
+func TestCostIsThatOfTheExposureAlone(t *testing.T) {
+	const id = "apikey_x"
+	now := time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
+	answer := func(fresh time.Time) provider.Cost {
+		return provider.Cost{FreshTo: fresh, Spent: map[string][]provider.Spend{
+			id: {{Amount: 2, List: 3, Model: "claude-a"}, {Amount: 5, List: 5}}, "apikey_y": {{Amount: 100}},
+		}}
+	}
+	for name, c := range map[string]struct {
+		answers []provider.Cost
+		err     error
+		used    error
+		want    report.Cost
+	}{
+		"added up":          {answers: []provider.Cost{answer(now), answer(now.Add(-time.Hour))}, want: report.Cost{Amount: 14, List: 16, FreshTo: now.Add(-time.Hour)}},
+		"undated in a part": {answers: []provider.Cost{answer(now), answer(time.Time{})}, want: report.Cost{Amount: 14, List: 16}},
+		"refused in a part": {answers: []provider.Cost{answer(now)}, err: errors.New("refused"), want: report.Cost{Why: "refused"}},
+		"usage not known":   {used: errors.New("refused")},
+	} {
+		r := &reports{answers: []provider.Usage{{Counts: "requests", Seen: map[string][]provider.Bucket{id: {{Model: "claude-a", Count: 1, From: now, To: now}}}}}, err: c.used}
+		b := &bills{answers: c.answers, err: c.err}
+		digest := apikey.Digest{1}
+		s := &scanning{known: &inventory{ids: map[apikey.Digest]string{digest: id}, usage: r, cost: b, now: func() time.Time { return now }}}
+		in := &report.Report{Keys: []report.Key{{Digest: digest, Known: &report.Known{}, Exposure: []report.Exposure{{From: now.Add(-40 * 24 * time.Hour)}}}}}
+		if err := s.usage(t.Context(), in); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		u := in.Keys[0].Usage
+		if c.used != nil {
+			if u.Cost != nil || len(b.asked) != 0 {
+				t.Errorf("%s: asked about the cost of usage that is not known", name)
+			}
+			continue
+		}
+		if u.Cost == nil || *u.Cost != c.want {
+			t.Errorf("%s: %+v, want %+v", name, u.Cost, c.want)
+		}
+		want := []report.ModelUsage{{Model: "claude-a", Count: 2, Cost: 4}, {Cost: 10}}
+		if c.err != nil {
+			want = []report.ModelUsage{{Model: "claude-a", Count: 2}}
+		}
+		if !slices.Equal(u.Models, want) {
+			t.Errorf("%s: by model %+v, want %+v", name, u.Models, want)
+		}
+		if !slices.EqualFunc(b.asked, r.asked, func(a, b provider.UsageQuery) bool { return a.From.Equal(b.From) && a.To.Equal(b.To) }) {
+			t.Errorf("%s: asked about the cost of %v, and about the usage of %v", name, b.asked, r.asked)
+		}
+	}
+}
 
 func TestUsageIsAskedForTheExposureAlone(t *testing.T) {
 	const id = "apikey_x"

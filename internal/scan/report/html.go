@@ -26,7 +26,7 @@ type htmlKey struct {
 	Live                                        bool
 	Places                                      []htmlPlace
 	More                                        string
-	Exposure, Next                              []string
+	Exposure, Usage, Next                       []string
 }
 
 type htmlPlace struct{ Where, Detail string }
@@ -54,6 +54,9 @@ func (r *Report) view() htmlView {
 				}
 				h.Exposure = append(h.Exposure, l)
 			}
+		}
+		if k.Usage != nil {
+			h.Usage = k.Usage.Story()
 		}
 		h.Next = k.Next()
 		v.Keys = append(v.Keys, h)
@@ -93,7 +96,9 @@ td{border-top:1px solid #d0d0d0;padding:.2rem .5rem .2rem 0;vertical-align:top}
 <p>{{.Grade}} · <span{{if .Live}} class="live"{{end}}>{{.Standing}}</span>{{if .Whose}} · {{.Whose}}{{end}}{{if .Hint}} · <code>{{.Hint}}</code>{{end}}</p>
 <table>{{range .Places}}<tr><td>{{.Where}}</td><td>{{.Detail}}</td></tr>{{end}}{{if .More}}<tr><td colspan="2">{{.More}}</td></tr>{{end}}</table>
 {{if .Exposure}}<ul>{{range .Exposure}}<li>{{.}}</li>{{end}}</ul>{{end}}
-<p>What to do, in this order:</p>
+{{if .Usage}}<p>Usage since it was exposed:</p>
+<ul>{{range .Usage}}<li>{{.}}</li>{{end}}</ul>
+{{end}}<p>What to do, in this order:</p>
 <ol>{{range .Next}}<li>{{.}}</li>{{end}}</ol>
 {{end}}{{if .Ignored}}<h2>Ignored</h2>
 <ul>{{range .Ignored}}<li><code>{{.ID}}</code> {{.Name}}: {{.Why}}</li>{{end}}</ul>

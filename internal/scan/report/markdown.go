@@ -89,6 +89,17 @@ func (p *printer) keyMarkdown(k *Key) {
 		}
 	}
 	p.list("Exposure:", lines)
+	if k.Usage != nil {
+		lines = nil
+		for _, l := range k.Usage.Story() {
+			if strings.HasPrefix(l, " ") {
+				lines = append(lines, "  - "+md(strings.TrimSpace(l)))
+			} else {
+				lines = append(lines, "- "+md(l))
+			}
+		}
+		p.list("Usage since it was exposed:", lines)
+	}
 	lines = nil
 	for i, s := range k.Next() {
 		lines = append(lines, fmt.Sprintf("%d. %s", i+1, md(s)))

@@ -169,6 +169,9 @@ func (k *Key) result(id string, rule int, p Place, ordinal map[string]int) sarif
 	if k.Verdict != nil {
 		res.Properties["verdict"] = k.Verdict.State
 	}
+	if k.Usage != nil {
+		res.Properties["usage"] = k.Usage
+	}
 	if p.Object != "" {
 		res.Properties["object"] = p.Object
 	}
@@ -213,6 +216,9 @@ func (k *Key) sentence(p Place) string {
 	}
 	if !p.Inner.IsZero() {
 		s += ", within " + p.Inner.s
+	}
+	if k.Usage != nil && k.Usage.Why == "" {
+		s += ", " + k.Usage.Phrase()
 	}
 	return s + ". Rotate it first; rewrite history last."
 }

@@ -97,6 +97,9 @@ func (p *printer) key(k *Key, o TableOptions) {
 			p.line("    " + l)
 		}
 	}
+	if k.Usage != nil {
+		p.line("    " + k.Usage.Phrase())
+	}
 	if k.Ignored != nil {
 		p.line("    " + k.Ignored.words())
 	}

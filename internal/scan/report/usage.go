@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -29,12 +30,80 @@ type Usage struct {
 	FreshTo time.Time `json:"fresh_to,omitzero"`
 	// Source is the report that was read: "analytics" or "usage report".
 	Source string `json:"source,omitempty"`
+	// Cost is nil where nobody was asked about it.
+	Cost *Cost `json:"cost,omitempty"`
 }
 
 // ModelUsage is the part of one model; an empty Model is one that the report does not name.
 type ModelUsage struct {
 	Model string `json:"model,omitempty"`
 	Count int64  `json:"count"`
+	// Cost is the model's part of Usage.Cost.
+	Cost Dollars `json:"usd,omitempty"`
+}
+
+// Cost is what the provider charges for the usage.
+type Cost struct {
+	// Amount is charged, before credits; List is the price without a discount.
+	Amount Dollars `json:"usd"`
+	List   Dollars `json:"list_usd"`
+	// FreshTo is as in Usage.
+	FreshTo time.Time `json:"fresh_to,omitzero"`
+	// Why says in Keywright's own words why the cost is not known; all else is then empty.
+	Why string `json:"why,omitempty"`
+}
+
+// Dollars is an amount of money in billionths of a US dollar.
+type Dollars int64
+
+const dollar = 1_000_000_000
+
+// MarshalText gives the exact amount in dollars as a decimal number, such as "12.3456".
+func (d Dollars) MarshalText() ([]byte, error) { return []byte(d.decimal(9)), nil }
+
+// String gives the amount for people: to the cent, and less than one to two digits that are not zero.
+func (d Dollars) String() string {
+	sign := ""
+	if d < 0 {
+		sign, d = "-", -d
+	}
+	places, unit := 2, Dollars(dollar/100)
+	for small := d < unit && d != 0; small && d < 10*unit && places < 9; {
+		places, unit = places+1, unit/10
+	}
+	d += unit / 2
+	return sign + "$" + d.decimal(places)
+}
+
+// decimal writes the amount with at most so many places, and at least two.
+func (d Dollars) decimal(places int) string {
+	sign := ""
+	if d < 0 {
+		sign, d = "-", -d
+	}
+	cents := fmt.Sprintf("%09d", d%dollar)[:places]
+	for len(cents) > 2 && cents[len(cents)-1] == '0' {
+		cents = cents[:len(cents)-1]
+	}
+	return sign + strconv.FormatInt(int64(d/dollar), 10) + "." + cents
+}
+
+// Charge adds what the use of one model cost. Cost must not be nil.
+func (u *Usage) Charge(model string, amount, list Dollars) {
+	u.Cost.Amount += amount
+	u.Cost.List += list
+	u.model(model).Cost += amount
+}
+
+// model gives the part of a model.
+func (u *Usage) model(name string) *ModelUsage {
+	for i := range u.Models {
+		if u.Models[i].Model == name {
+			return &u.Models[i]
+		}
+	}
+	u.Models = append(u.Models, ModelUsage{Model: name})
+	return &u.Models[len(u.Models)-1]
 }
 
 // Add counts the use of one model in [from, to).
@@ -46,13 +115,7 @@ func (u *Usage) Add(model string, n int64, from, to time.Time) {
 	if to.After(u.Last) {
 		u.Last = to
 	}
-	for i := range u.Models {
-		if u.Models[i].Model == model {
-			u.Models[i].Count += n
-			return
-		}
-	}
-	u.Models = append(u.Models, ModelUsage{Model: model, Count: n})
+	u.model(model).Count += n
 }
 
 // Exposed gives the time at which the key was first exposed by the histories that hold it, or zero where none does.
@@ -85,6 +148,9 @@ func (u *Usage) Story() []string {
 	default:
 		lines = append(lines, "no use")
 	}
+	if c := u.Cost; c != nil {
+		lines = append(lines, c.words())
+	}
 	models := slices.Clone(u.Models)
 	slices.SortFunc(models, func(a, b ModelUsage) int {
 		if a.Count != b.Count {
@@ -97,7 +163,11 @@ func (u *Usage) Story() []string {
 		if name == "" {
 			name = "a model that the report does not name"
 		}
-		lines = append(lines, fmt.Sprintf("  %s: %s", name, count(int(m.Count), unit)))
+		line := fmt.Sprintf("  %s: %s", name, count(int(m.Count), unit))
+		if m.Cost != 0 {
+			line += ", " + m.Cost.String()
+		}
+		lines = append(lines, line)
 	}
 	switch {
 	case u.FreshTo.IsZero():
@@ -107,5 +177,44 @@ func (u *Usage) Story() []string {
 	default:
 		lines = append(lines, "the report is complete")
 	}
+	if c := u.Cost; c != nil && c.Why == "" && !c.FreshTo.Equal(u.FreshTo) {
+		if c.FreshTo.IsZero() {
+			lines = append(lines, "the report of the cost does not say how fresh it is: there may be more")
+		} else if c.FreshTo.Before(u.To) {
+			lines = append(lines, "the cost is complete up to "+stamp(c.FreshTo)+": there may be more since")
+		}
+	}
 	return lines
+}
+
+func (c *Cost) words() string {
+	switch {
+	case c.Why != "":
+		return "cost not known: " + c.Why
+	case c.List != c.Amount:
+		return "cost " + c.Amount.String() + ", at list price " + c.List.String()
+	default:
+		return "cost " + c.Amount.String()
+	}
+}
+
+// Phrase gives the usage in one line.
+func (u *Usage) Phrase() string {
+	if u.Why != "" {
+		return "use since it was exposed not known: " + u.Why
+	}
+	s := "no use since it was exposed"
+	if u.Count > 0 {
+		s = "used since it was exposed: " + count(int(u.Count), strings.TrimSuffix(u.Counts, "s")) + ", last " + stamp(u.Last)
+	}
+	if c := u.Cost; c != nil && c.Why == "" && (u.Count > 0 || c.Amount != 0) {
+		s += ", " + c.words()
+	}
+	switch {
+	case u.FreshTo.IsZero():
+		s += "; there may be more"
+	case u.FreshTo.Before(u.To):
+		s += "; known up to " + stamp(u.FreshTo)
+	}
+	return s
 }
