@@ -1,0 +1,215 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/keywright/keywright/internal/gateway"
+	"github.com/keywright/keywright/internal/secret"
+)
+
+// process is a gateway that runs.
+type process struct {
+	cmd    *exec.Cmd
+	dir    string // its state, keys and logs
+	url    string
+	token  string
+	status *http.Client
+	ended  chan error
+}
+
+// start runs the built program in front of an upstream. The first key is the primary one.
+func start(ctx context.Context, binary, dir, upstream string, keys []*account, args ...string) (*process, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	g := &process{dir: dir, ended: make(chan error, 1)}
+	all := []string{"gateway", "--listen", "127.0.0.1:0", "--upstream", upstream, "--state-dir", dir, "--access-log", filepath.Join(dir, "access.log")}
+	for i, k := range keys {
+		path := filepath.Join(dir, fmt.Sprintf("%d.key", i))
+		if err := writeKey(path, k.value); err != nil {
+			return nil, err
+		}
+		flag := "--backup"
+		if i == 0 {
+			flag = "--key"
+		}
+		all = append(all, flag, "file:"+path)
+	}
+	g.cmd = exec.CommandContext(ctx, binary, append(all, args...)...)
+	g.cmd.Cancel = func() error { return g.cmd.Process.Signal(syscall.SIGTERM) }
+	g.cmd.WaitDelay = time.Minute
+	errs, err := g.cmd.StderrPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := g.cmd.Start(); err != nil {
+		return nil, err
+	}
+	address := make(chan string, 1)
+	go func() {
+		for lines := bufio.NewScanner(errs); lines.Scan(); {
+			if _, at, ok := strings.Cut(lines.Text(), " on http"); ok && len(address) == 0 {
+				address <- "http" + at
+				continue
+			}
+			if !strings.Contains(lines.Text(), " key kf_") {
+				fmt.Fprintln(os.Stderr, "gateway:", lines.Text())
+			}
+		}
+		g.ended <- g.cmd.Wait()
+	}()
+	select {
+	case g.url = <-address:
+	case err := <-g.ended:
+		return nil, fmt.Errorf("the gateway did not start: %w", err)
+	}
+	g.status = &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", filepath.Join(dir, "gateway.sock"))
+	}}}
+	token, err := exec.CommandContext(ctx, binary, "token", "issue", "--app", "bench", "--ttl", "24h", "--state-dir", dir).Output()
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("issue a token: %w", err), g.stop())
+	}
+	g.token = strings.TrimSpace(string(token))
+	return g, nil
+}
+
+// stop lets the gateway end, and says whether it did so cleanly.
+func (g *process) stop() error {
+	_ = g.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
+	err := <-g.ended
+	g.ended <- err
+	return err
+}
+
+// writeKey replaces a key file as a whole.
+func writeKey(path string, v secret.Value) error {
+	var err error
+	v.Reveal(func(b []byte) { err = os.WriteFile(path+".new", b, 0o600) })
+	if err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path)
+}
+
+// look asks the status socket.
+func (g *process) look(ctx context.Context) (s gateway.Status, err error) {
+	b, err := g.ask(ctx, "/status")
+	if err != nil {
+		return s, err
+	}
+	return s, json.Unmarshal(b, &s)
+}
+
+func (g *process) ask(ctx context.Context, path string) ([]byte, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://gateway"+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	res, err := g.status.Do(r)
+	if err != nil {
+		return nil, err
+	}
+	defer res.Body.Close()
+	return io.ReadAll(res.Body)
+}
+
+// metric gives the number of a metric without labels, or -1.
+func (g *process) metric(ctx context.Context, name string) (float64, error) {
+	b, err := g.ask(ctx, "/metrics")
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(b)) {
+		if text, ok := strings.CutPrefix(line, name+" "); ok {
+			return strconv.ParseFloat(strings.TrimSpace(text), 64)
+		}
+	}
+	return 0, fmt.Errorf("the gateway has no metric %s", name)
+}
+
+// swap puts a key into the primary's file, waits until the gateway says that it serves with it, then until the former one has no request, and
+// sets that one inactive. at once sends SIGHUP; else the gateway has to see the change by itself. It gives the time until the new key was in use.
+func (g *process) swap(ctx context.Context, old, next *account, atOnce bool) (time.Duration, error) {
+	began := time.Now()
+	if err := writeKey(filepath.Join(g.dir, "0.key"), next.value); err != nil {
+		return 0, err
+	}
+	if atOnce {
+		if err := g.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+			return 0, err
+		}
+	}
+	serves := func(s gateway.Status) bool { return s.Keys[0].Fingerprint == next.value.Fingerprint() }
+	if err := g.until(ctx, serves); err != nil {
+		return 0, fmt.Errorf("wait for the new key: %w", err)
+	}
+	old.closed.Store(since())
+	took := time.Since(began)
+	if err := g.until(ctx, func(s gateway.Status) bool {
+		for _, k := range s.Keys {
+			if k.Fingerprint == old.value.Fingerprint() && k.InFlight > 0 {
+				return false
+			}
+		}
+		return true
+	}); err != nil {
+		return 0, fmt.Errorf("wait for the last request on the old key: %w", err)
+	}
+	old.live.Store(false)
+	return took, nil
+}
+
+// until asks for the status until it is as wanted, a minute at most.
+func (g *process) until(ctx context.Context, ok func(gateway.Status) bool) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	for {
+		s, err := g.look(ctx)
+		if err != nil {
+			return err
+		}
+		if len(s.Keys) > 0 && ok(s) {
+			return nil
+		}
+		if !wait(ctx, 5*time.Millisecond) {
+			return errors.New("it took more than a minute")
+		}
+	}
+}
+
+// memory gives the resident and the proportional set of a process, in bytes.
+func memory(pid int) (rss, pss int64, err error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+	if err != nil {
+		return 0, 0, err
+	}
+	for line := range strings.Lines(string(b)) {
+		f := strings.Fields(line)
+		if len(f) < 2 {
+			continue
+		}
+		n, _ := strconv.ParseInt(f[1], 10, 64)
+		switch f[0] {
+		case "Rss:":
+			rss = n << 10
+		case "Pss:":
+			pss = n << 10
+		}
+	}
+	return rss, pss, nil
+}
