@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"math/bits"
+	"sync"
 )
 
 var errIndex = errors.New("corrupt pack index")
@@ -18,6 +19,12 @@ type packIndex struct {
 	stride int    // bytes from a name to the next
 	small  []byte // offsets of 4 bytes; nil in version 1, where they stand before the names
 	large  []byte // offsets of 8 bytes
+
+	// once guards starts, which the first look for a name fills.
+	once sync.Once
+	// starts gives, for the first bits of a name, how many names are below all that begin so; it has one entry more than there are beginnings.
+	starts []uint32
+	shift  uint // what is left of 8 bytes behind these bits
 }
 
 // openIndex checks the shape of an index: table sizes, the fan-out's order. It does not look at each name.
@@ -88,31 +95,32 @@ func (x *packIndex) offset(i int) int64 {
 	return int64(binary.BigEndian.Uint64(x.large[at:])) //nolint:gosec // a negative one is corrupt, as documented
 }
 
-// near is how far a name mostly is from where it should be, at most.
-const near = 64
+// perStart is how many names share a beginning, about.
+const perStart = 4
+
+// begin fills starts. A name takes two looks at memory then, one there and one at the name; the fan-out of the file would take a search through
+// thousands of names, and the look-ups of a long history do not find them in the processor's cache.
+func (x *packIndex) begin() {
+	wide := min(max(bits.Len(uint(x.n/perStart)), 1), 22)
+	x.shift = uint(64 - wide) //nolint:gosec // at most 63
+	x.starts = make([]uint32, 1<<wide+1)
+	at := uint64(0)
+	for i := range x.n {
+		for k := x.key(i) >> x.shift; at <= k; at++ { // names that are out of order are found only by chance
+			x.starts[at] = uint32(i) //nolint:gosec // the file counts in 32 bits
+		}
+	}
+	for ; at < uint64(len(x.starts)); at++ {
+		x.starts[at] = uint32(x.n) //nolint:gosec // as above
+	}
+}
 
 // find gives the position of a raw name, or -1.
 func (x *packIndex) find(name []byte) int {
-	lo, hi := 0, int(binary.BigEndian.Uint32(x.fanout[4*int(name[0]):]))
-	if name[0] > 0 {
-		lo = int(binary.BigEndian.Uint32(x.fanout[4*int(name[0])-4:]))
-	}
-	// Names are hashes and so spread evenly: the first look is where the name should be, the second not far from there.
+	x.once.Do(x.begin)
 	key := binary.BigEndian.Uint64(name)
-	if hi-lo > 2*near {
-		part, _ := bits.Mul64(key<<8, uint64(hi-lo)) //nolint:gosec // positive
-		guess := lo + int(part)                      //nolint:gosec // below hi
-		if x.key(guess) < key {
-			lo = guess + 1
-			if far := guess + near; far < hi && x.key(far) > key {
-				hi = far
-			}
-		} else if far := guess - near; far >= lo && x.key(far) < key {
-			lo, hi = far+1, guess+1
-		} else {
-			hi = guess + 1
-		}
-	}
+	part := x.starts[key>>x.shift:]
+	lo, hi := int(part[0]), int(part[1])
 	for lo < hi {
 		mid := int(uint(lo+hi) >> 1)
 		at := x.key(mid)

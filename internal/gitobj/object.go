@@ -83,21 +83,38 @@ func (o *Object) Head(dst []byte, n int) ([]byte, error) {
 	return deltaHead(dst, base, o.ops, n)
 }
 
-// Copies calls yield for each stretch of Base that the object holds, in the order of the object: where it begins in the object, where in
-// Base, and its length.
-func (o *Object) Copies(yield func(at, from, n int) bool) {
+// Stretch is a part of an object: where it begins there, where it begins in Base, or -1 when it is new, and its bytes.
+type Stretch struct {
+	At, From int
+	Data     []byte
+}
+
+// Stretches appends the parts of the object, in order and without a gap, to dst. Base must not be nil.
+func (o *Object) Stretches(dst []Stretch) ([]Stretch, error) {
+	base, err := o.Base.Data()
+	if err != nil {
+		return dst, err
+	}
 	at := 0
 	for ops := o.ops; len(ops) > 0; {
-		off, n, _, rest, err := deltaOp(ops)
+		off, n, lit, rest, err := deltaOp(ops)
 		if err != nil {
-			return
+			return dst, err
 		}
-		if off >= 0 && !yield(at, off, n) {
-			return
+		if off >= 0 {
+			if off > len(base) || n > len(base)-off {
+				return dst, errDelta
+			}
+			lit = base[off : off+n]
 		}
+		dst = append(dst, Stretch{at, off, lit})
 		ops = rest
 		at += n
 	}
+	if int64(at) != o.Size {
+		return dst, errDelta
+	}
+	return dst, nil
 }
 
 // Open gives a reader of the bytes of a large object. It may be called once.

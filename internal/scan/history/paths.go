@@ -79,25 +79,26 @@ func (r *run) place(res *Result) map[int32]map[spot]bool {
 // paths finds the paths of the objects that hold keys: from the trees of commits downwards, and then from trees that no other tree
 // names. A directory's path, which is that of a tree with a key in a name, ends with a slash or is empty.
 func (r *run) paths(spots map[int32]map[spot]bool) {
+	if !slices.ContainsFunc(r.places, func(p found) bool { return p.typ == gitobj.Blob || p.typ == gitobj.Tree }) {
+		return
+	}
 	t := r.trees
-	wanted := map[int32]bool{} // trees that lead to a place
-	going := map[int32]bool{}
+	// Trees that were looked at, or are being looked at; and those that lead to a place.
+	known, wanted := newBitmap(r.from.Len()), newBitmap(r.from.Len())
 	var leads func(tree int32) bool
 	leads = func(tree int32) bool {
-		if yes, ok := wanted[tree]; ok {
-			return yes
+		if known.has(int(tree)) {
+			return wanted.has(int(tree))
 		}
-		if going[tree] {
-			return false
-		}
-		going[tree] = true
+		known.set(int(tree))
 		yes := len(r.names[tree]) > 0
 		for _, k := range t.list(tree) {
 			e := &t.entries[k]
 			yes = e.kind != entryTree || leads(e.child) || yes
 		}
-		delete(going, tree)
-		wanted[tree] = yes
+		if yes {
+			wanted.set(int(tree))
+		}
 		return yes
 	}
 	type visit struct {

@@ -18,9 +18,9 @@ type trees struct {
 	names   []string
 	nameOf  map[string]uint32
 
-	// where gives, for the number of a tree, the worker whose list holds its entries, and the place there plus one.
+	// where gives, for the number of a tree, the worker whose lists hold its entries, the part, and the place there plus one.
 	where []uint64
-	lists [][]uint32
+	lists [][][]uint32
 
 	set   map[int32]setID
 	going map[int32]bool
@@ -41,11 +41,15 @@ const (
 	entryLink
 )
 
-const whereShift = 40
+const (
+	listPart    = 1 << 18 // numbers in one part of a list, which need not grow so
+	partShift   = 32
+	workerShift = 52
+)
 
 func newTrees(r *run) *trees {
 	t := &trees{
-		r: r, numbers: map[entry]uint32{}, nameOf: map[string]uint32{}, where: make([]uint64, r.from.Len()), lists: make([][]uint32, r.workers),
+		r: r, numbers: map[entry]uint32{}, nameOf: map[string]uint32{}, where: make([]uint64, r.from.Len()), lists: make([][][]uint32, r.workers),
 		set: map[int32]setID{}, going: map[int32]bool{},
 	}
 	if known := r.earlier.trees(); known != nil {
@@ -67,12 +71,50 @@ type mark struct {
 	entry uint32
 }
 
-// span is a stretch of the base that a tree holds.
-type span struct{ at, from, n int }
+// content is the bytes of a tree: whole, or the stretches that it takes from another one and its own between them, so that a tree on which none is
+// built need not be put together.
+type content struct {
+	whole []byte
+	parts []gitobj.Stretch
+	size  int
+	width int
+	buf   []byte // an entry that lies in several stretches
+}
+
+// entry reads the entry that begins at pos, which is not in front of the first of parts, and gives its length.
+func (c *content) entry(pos int) (mode gitobj.Mode, name, raw []byte, n int, ok bool) {
+	if c.whole != nil {
+		mode, name, raw, rest, ok := gitobj.NextEntry(c.whole[pos:], c.width)
+		return mode, name, raw, len(c.whole) - pos - len(rest), ok
+	}
+	some := c.parts[0].Data[pos-c.parts[0].At:]
+	if mode, name, raw, rest, ok := gitobj.NextEntry(some, c.width); ok {
+		return mode, name, raw, len(some) - len(rest), true
+	}
+	// Of a long stretch only the start belongs to the entry.
+	c.buf = append(c.buf[:0], some...)
+	want := len(c.buf) + 256
+	for _, p := range c.parts[1:] {
+		for more := p.Data; len(more) > 0; {
+			k := min(len(more), want-len(c.buf))
+			c.buf, more = append(c.buf, more[:k]...), more[k:]
+			if len(c.buf) < want {
+				break
+			}
+			if mode, name, raw, rest, ok := gitobj.NextEntry(c.buf, c.width); ok {
+				return mode, name, raw, len(c.buf) - len(rest), true
+			}
+			want *= 2
+		}
+	}
+	mode, name, raw, rest, ok := gitobj.NextEntry(c.buf, c.width)
+	return mode, name, raw, len(c.buf) - len(rest), ok
+}
 
 // visitor reads the entries of trees. Of a tree that is built on another one it reads only the entries that differ.
 func (t *trees) visitor(worker int) func(*gitobj.Object) error {
-	var spans []span
+	c := &content{width: t.r.width}
+	var stretches []gitobj.Stretch
 	return func(o *gitobj.Object) error {
 		if o.Large() {
 			t.r.repo.Problems.Add(gitobj.ProblemObject, t.r.from.Name(o.Number).String(), "a tree that is larger than the limit")
@@ -84,21 +126,23 @@ func (t *trees) visitor(worker int) func(*gitobj.Object) error {
 			o.Own = n
 		}
 		n.starts, n.marks, n.valid = n.starts[:0], n.marks[:0], false
-		data, err := o.Data()
-		if err != nil {
-			return err
-		}
-		spans = spans[:0]
 		var base *node
 		if o.Base != nil {
-			if base, _ = o.Base.Own.(*node); base != nil && base.valid {
-				o.Copies(func(at, from, n int) bool {
-					spans = append(spans, span{at, from, n})
-					return true
-				})
+			if base, _ = o.Base.Own.(*node); base != nil && !base.valid {
+				base = nil
 			}
 		}
-		n.valid = t.read(n, base, spans, data, !o.Leaf)
+		var err error
+		c.whole, c.parts, c.size = nil, nil, int(o.Size)
+		if base != nil {
+			if stretches, err = o.Stretches(stretches[:0]); err != nil {
+				return err
+			}
+			c.parts = stretches
+		} else if c.whole, err = o.Data(); err != nil {
+			return err
+		}
+		n.valid = t.read(n, base, c, !o.Leaf)
 		if !n.valid {
 			t.r.repo.Problems.Add(gitobj.ProblemObject, t.r.from.Name(o.Number).String(), "a tree that ends in the middle of an entry")
 		}
@@ -114,27 +158,33 @@ func (t *trees) keep(worker int, tree int32, marks []mark) {
 	if len(marks) == 0 {
 		return
 	}
-	list := append(t.lists[worker], uint32(len(marks))) //nolint:gosec // entries of a tree
-	t.where[tree] = uint64(worker)<<whereShift | uint64(len(list))
+	parts := t.lists[worker]
+	if k := len(parts) - 1; k < 0 || cap(parts[k])-len(parts[k]) < len(marks)+1 {
+		parts = append(parts, make([]uint32, 0, max(listPart, len(marks)+1)))
+		t.lists[worker] = parts
+	}
+	k := len(parts) - 1
+	list := append(parts[k], uint32(len(marks))) //nolint:gosec // entries of a tree
+	t.where[tree] = uint64(worker)<<workerShift | uint64(k)<<partShift | uint64(len(list))
 	for _, m := range marks {
 		list = append(list, m.entry)
 	}
-	t.lists[worker] = list
+	parts[k] = list
 }
 
-// read fills n with the entries of data, taking over from base what the spans say is the same. Where an entry begins in both, what
-// follows is the same up to the last entry that ends within the span.
-func (t *trees) read(n, base *node, spans []span, data []byte, starts bool) bool {
+// read fills n with the entries of c, taking over from base, which is nil where c is whole, what the stretches say is the same. Where an entry
+// begins in both, what follows is the same up to the last entry that ends within the stretch.
+func (t *trees) read(n, base *node, c *content, starts bool) bool {
 	pos := 0
-	for pos < len(data) {
-		for len(spans) > 0 && spans[0].at+spans[0].n <= pos {
-			spans = spans[1:]
+	for pos < c.size {
+		for len(c.parts) > 0 && c.parts[0].At+len(c.parts[0].Data) <= pos {
+			c.parts = c.parts[1:]
 		}
-		if len(spans) > 0 && spans[0].at <= pos {
-			s := spans[0]
-			from := uint32(s.from + pos - s.at) //nolint:gosec // within an object
+		if len(c.parts) > 0 && c.parts[0].From >= 0 {
+			s := c.parts[0]
+			from := uint32(s.From + pos - s.At) //nolint:gosec // within an object
 			if i, ok := slices.BinarySearch(base.starts, from); ok {
-				j, exact := slices.BinarySearch(base.starts, uint32(s.from+s.n)) //nolint:gosec // as above
+				j, exact := slices.BinarySearch(base.starts, uint32(s.From+len(s.Data))) //nolint:gosec // as above
 				if !exact {
 					j--
 				}
@@ -154,7 +204,7 @@ func (t *trees) read(n, base *node, spans []span, data []byte, starts bool) bool
 				}
 			}
 		}
-		mode, name, raw, rest, ok := gitobj.NextEntry(data[pos:], t.r.width)
+		mode, name, raw, long, ok := c.entry(pos)
 		if !ok {
 			return false
 		}
@@ -164,7 +214,7 @@ func (t *trees) read(n, base *node, spans []span, data []byte, starts bool) bool
 		if e, ok := t.entry(mode, name, raw); ok {
 			n.marks = append(n.marks, mark{uint32(pos), e})
 		}
-		pos = len(data) - len(rest)
+		pos += long
 	}
 	if starts {
 		n.starts = append(n.starts, uint32(pos))
@@ -231,15 +281,15 @@ func (t *trees) list(tree int32) []uint32 {
 			return nil
 		}
 		var n node
-		t.read(&n, nil, nil, data, false)
+		t.read(&n, nil, &content{whole: data, size: len(data), width: t.r.width}, false)
 		t.keep(0, tree, n.marks)
 		w = t.where[tree]
 	}
 	if w == 0 {
 		return nil
 	}
-	list := t.lists[w>>whereShift]
-	at := w & (1<<whereShift - 1)
+	list := t.lists[w>>workerShift][w>>partShift&(1<<(workerShift-partShift)-1)]
+	at := w & (1<<partShift - 1)
 	return list[at : at+uint64(list[at-1])]
 }
 
