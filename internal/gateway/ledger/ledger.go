@@ -244,6 +244,10 @@ func (l *Ledger) write(w *writer) {
 				break more
 			}
 		}
+		if slices.ContainsFunc(batch, func(j *job) bool { return j.apply == nil }) {
+			w.checkpoint(batch)
+			continue
+		}
 		w.commit(batch)
 	}
 }
@@ -402,9 +406,32 @@ func (l *Ledger) SetMeta(ctx context.Context, name string, value []byte) error {
 	})
 }
 
-// Checkpoint moves what the write-ahead log holds into the database and empties the log, so that erased content is gone from both.
+// Checkpoint moves what the write-ahead log holds into the database and empties the log, so that erased content is gone from both. The writer
+// does it, between two transactions.
 func (l *Ledger) Checkpoint(ctx context.Context) error {
+	j := &job{ctx: ctx, what: "empty the log of the ledger", ended: make(chan struct{})}
+	if err := l.hand(j); err != nil {
+		return err
+	}
+	<-j.ended
+	return j.err
+}
+
+// checkpoint commits the changes of a batch, and then does the jobs of Checkpoint, once for all of them.
+func (w *writer) checkpoint(batch []*job) {
+	var rest, mine []*job
+	for _, j := range batch {
+		if j.apply == nil {
+			mine = append(mine, j)
+			continue
+		}
+		rest = append(rest, j)
+	}
+	w.commit(rest)
 	var busy, log, moved int
-	_, err := l.Row(ctx, "empty the log of the ledger", `PRAGMA wal_checkpoint(TRUNCATE)`, nil, &busy, &log, &moved)
-	return err
+	err := w.conn.QueryRowContext(context.Background(), `PRAGMA wal_checkpoint(TRUNCATE)`).Scan(&busy, &log, &moved)
+	for _, j := range mine {
+		j.err = sqlfile.Fault(context.Background(), err, j.what)
+		close(j.ended)
+	}
 }

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -155,5 +156,35 @@ func TestMigrations(t *testing.T) {
 	}
 	if err := migrate(t.Context(), db, two); !fault.Is(err, fault.Invalid) {
 		t.Errorf("a foreign database was taken: %v", err)
+	}
+}
+
+// TestCheckpoint: what was erased is in no file any more.
+func TestCheckpoint(t *testing.T) {
+	dir := t.TempDir()
+	l := open(t, dir)
+	mark := []byte("a mark that stands nowhere else")
+	if err := errors.Join(l.SetMeta(t.Context(), "x", mark), l.Checkpoint(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	holds := func() bool {
+		found := false
+		for _, suffix := range []string{"", "-wal"} {
+			b, err := os.ReadFile(filepath.Join(dir, File+suffix))
+			if err != nil {
+				t.Fatal(err)
+			}
+			found = found || bytes.Contains(b, mark)
+		}
+		return found
+	}
+	if !holds() {
+		t.Fatal("the mark is not where it is looked for")
+	}
+	if err := errors.Join(l.SetMeta(t.Context(), "x", nil), l.Checkpoint(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	if holds() {
+		t.Error("what was erased can still be read")
 	}
 }

@@ -4,10 +4,11 @@ CREATE TABLE meta (
     value BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- Requests that wait for the provider, and their results. Package queue says what the columns mean.
+-- Requests that wait for the provider, and their results. Package queue says what the columns mean. It finds rows by seq
+-- alone and holds ids and idempotency keys in memory: an index over random ids would dirty a page for each request.
 CREATE TABLE queue (
     seq      INTEGER PRIMARY KEY AUTOINCREMENT,
-    id       TEXT NOT NULL UNIQUE,
+    id       TEXT NOT NULL,
     app      TEXT NOT NULL,
     once     BLOB,
     state    TEXT NOT NULL,
@@ -19,5 +20,3 @@ CREATE TABLE queue (
     status   INTEGER NOT NULL DEFAULT 0,
     sealed   BLOB NOT NULL
 ) STRICT;
-
-CREATE UNIQUE INDEX queue_once ON queue (app, once) WHERE once IS NOT NULL;
