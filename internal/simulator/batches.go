@@ -129,6 +129,7 @@ func (s *Simulator) createBatch(c *call) (reply, *apiError) {
 	b.id = s.id("msgbatch_")
 	for i := range b.items {
 		b.items[i].id = s.id("msg_")
+		s.work(c, &b.items[i].plan)
 	}
 	s.batches = append(s.batches, b)
 	return reply{json: b.object(c, "in_progress")}, nil

@@ -4,9 +4,9 @@
 //
 // It keeps an organization with workspaces, members, API keys, admin keys,
 // usage and an activity feed, and answers the calls that the life-cycle of a
-// key needs: messages (also streamed), token counting, models, batches, the
-// Admin API for keys, workspaces and members, usage and cost reports, and the
-// activity feed. A small Console page lets a person create a key, because the
+// key needs: messages (also streamed), token counting, models, batches, files,
+// skills, the Admin API for keys, workspaces and members, usage and cost
+// reports, and the activity feed. A small Console page lets a person create a key, because the
 // API itself cannot. Faults can be armed to produce every error that the
 // provider documents, lost replies and damaged bodies.
 //
@@ -24,7 +24,13 @@
 //   - an archived key never comes back (400 on every other status);
 //   - anthropic-workspace-id that differs from the key's workspace gets 400;
 //     a key without a workspace that names none acts in the default one;
-//   - lists of keys and workspaces are ordered newest first;
+//   - lists of keys, workspaces, batches, files and skills are ordered newest
+//     first;
+//   - a request that offers the code tool gets an answer in which it was used once:
+//     it names a container, and a file that the tool made, the only kind that can
+//     be read back;
+//   - batches, files, custom skills and containers belong to the workspace of the
+//     key; elsewhere they answer 404;
 //   - an unknown query parameter gets 400, so that misspelt filters are found;
 //     the report filters for dimensions without data (products, sessions,
 //     organizations and such) count as unknown.

@@ -18,6 +18,12 @@ type messageRequest struct {
 	Temperature json.RawMessage `json:"temperature"`
 	TopP        json.RawMessage `json:"top_p"`
 	TopK        json.RawMessage `json:"top_k"`
+	Container   json.RawMessage `json:"container"`
+	Tools       []tool          `json:"tools"`
+}
+
+type tool struct {
+	Type string `json:"type"`
 }
 
 type turn struct {
@@ -53,14 +59,15 @@ type textBlock struct {
 }
 
 type messageObject struct {
-	ID           string      `json:"id"`
-	Type         string      `json:"type"`
-	Role         string      `json:"role"`
-	Model        string      `json:"model"`
-	Content      []textBlock `json:"content"`
-	StopReason   *string     `json:"stop_reason"`
-	StopSequence *string     `json:"stop_sequence"`
-	Usage        usageObject `json:"usage"`
+	ID           string           `json:"id"`
+	Type         string           `json:"type"`
+	Role         string           `json:"role"`
+	Model        string           `json:"model"`
+	Content      []any            `json:"content"`
+	StopReason   *string          `json:"stop_reason"`
+	StopSequence *string          `json:"stop_sequence"`
+	Usage        usageObject      `json:"usage"`
+	Container    *containerObject `json:"container"`
 }
 
 // planned is a checked request and the answer that it gets.
@@ -70,13 +77,19 @@ type planned struct {
 	pieces []string
 	stop   string
 	stream bool
+
+	code      bool       // the code tool is offered, and used
+	container *container // the one that is named
+	shown     *containerObject
+	skills    []containerSkill
+	blocks    []any // what stands before the text
 }
 
 func (p planned) object(id, tier string) messageObject {
 	return messageObject{
 		ID: id, Type: "message", Role: "assistant", Model: p.model.id,
-		Content: []textBlock{{"text", strings.Join(p.pieces, "")}}, StopReason: &p.stop,
-		Usage: p.usage(int64(len(p.pieces)), tier),
+		Content: append(slices.Clone(p.blocks), textBlock{"text", strings.Join(p.pieces, "")}), StopReason: &p.stop,
+		Usage: p.usage(int64(len(p.pieces)), tier), Container: p.shown,
 	}
 }
 
@@ -131,9 +144,13 @@ func (s *Simulator) plan(c *call, body []byte, counting bool) (planned, *apiErro
 		}
 	}
 	p := planned{model: known, input: int64(size+3)/4 + 3, stop: "end_turn", stream: m.Stream}
+	if p.container, p.skills, fail = s.resources(c, m); fail != nil {
+		return planned{}, fail
+	}
 	if counting {
 		return p, nil
 	}
+	p.code = slices.ContainsFunc(m.Tools, func(t tool) bool { return strings.HasPrefix(t.Type, "code_execution_") })
 	p.pieces = strings.SplitAfter(s.opts.Reply(Prompt{Model: known.id, Text: text}), " ")
 	if int64(len(p.pieces)) > *m.MaxTokens {
 		p.pieces, p.stop = p.pieces[:*m.MaxTokens], "max_tokens"
@@ -186,6 +203,7 @@ func (s *Simulator) createMessage(c *call) (reply, *apiError) {
 	}
 	s.mu.Lock()
 	id := s.id("msg_")
+	s.work(c, &p)
 	s.spend(usageKey{Second: c.now.Unix(), KeyID: c.who.keyID, Workspace: c.who.workspace, Model: p.model.id, Tier: "standard"},
 		usageSum{Requests: 1, Input: p.input, Output: int64(len(p.pieces))})
 	s.mu.Unlock()

@@ -20,10 +20,14 @@ type model struct {
 // the provider's pages do not name are those of the nearest model of the line.
 func catalogue() []model {
 	m := func(id, name, line, created string, in, out int64) model {
-		return model{id: id, name: name, line: line, created: created, in: in, out: out, maxInput: 1_000_000, maxOutput: 64_000}
+		most := int64(64_000)
+		if line == "opus" {
+			most = 128_000
+		}
+		return model{id: id, name: name, line: line, created: created, in: in, out: out, maxInput: 1_000_000, maxOutput: most}
 	}
 	end := func(m model, deprecated, retires string) model {
-		m.deprecated, m.retires, m.maxInput = deprecated, retires, 200_000
+		m.deprecated, m.retires, m.maxInput, m.maxOutput = deprecated, retires, 200_000, 64_000
 		return m
 	}
 	return []model{

@@ -93,6 +93,9 @@ type Simulator struct {
 	admins     []*adminKey
 	adminBy    map[digest]*adminKey
 	batches    []*batch
+	files      []*file
+	skills     []*skill
+	containers []*container
 	usage      map[usageKey]usageSum
 	activities []activity
 	limits     map[string]int // workspace id or "" -> requests per minute
@@ -146,6 +149,7 @@ func newEmpty(o Options) *Simulator {
 		limits:    map[string]int{},
 		windows:   map[string]*window{},
 		models:    catalogue(),
+		skills:    published(),
 	}
 	s.modelIndex = index(s.models)
 	if o.Seed != 0 {

@@ -13,7 +13,7 @@ import (
 const stateFormat = 1
 
 // state is the file form of a simulator: digests and hints, never values.
-// The provider log, batches, faults and limits are not kept.
+// The provider log, batches, files, skills, containers, faults and limits are not kept.
 type state struct {
 	Format     int          `json:"format"`
 	Simulation string       `json:"simulation"`

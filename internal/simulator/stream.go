@@ -13,6 +13,7 @@ type streamWriter struct {
 	r      *http.Request
 	hit    *Fault
 	deltas int
+	index  int // of the block that is written
 }
 
 // errFaulted ends a stream that a fault has broken.
@@ -39,7 +40,7 @@ func (w *streamWriter) delta(text string) error {
 	}
 	w.deltas++
 	return w.event("content_block_delta", map[string]any{
-		"type": "content_block_delta", "index": 0, "delta": map[string]string{"type": "text_delta", "text": text},
+		"type": "content_block_delta", "index": w.index, "delta": map[string]string{"type": "text_delta", "text": text},
 	})
 }
 
@@ -95,11 +96,20 @@ func (s *Simulator) runStream(w http.ResponseWriter, c *call, run func(*streamWr
 // streamMessage writes the events of one message. Usage is cumulative.
 func (s *Simulator) streamMessage(w *streamWriter, id string, p planned) error {
 	start := p.object(id, "standard")
-	start.Content, start.StopReason, start.Usage = []textBlock{}, nil, p.usage(1, "standard")
+	start.Content, start.StopReason, start.Container, start.Usage = []any{}, nil, nil, p.usage(1, "standard")
 	if err := w.event("message_start", map[string]any{"type": "message_start", "message": start}); err != nil {
 		return err
 	}
-	if err := w.event("content_block_start", map[string]any{"type": "content_block_start", "index": 0, "content_block": textBlock{"text", ""}}); err != nil {
+	for _, block := range p.blocks {
+		if err := w.event("content_block_start", map[string]any{"type": "content_block_start", "index": w.index, "content_block": block}); err != nil {
+			return err
+		}
+		if err := w.event("content_block_stop", map[string]any{"type": "content_block_stop", "index": w.index}); err != nil {
+			return err
+		}
+		w.index++
+	}
+	if err := w.event("content_block_start", map[string]any{"type": "content_block_start", "index": w.index, "content_block": textBlock{"text", ""}}); err != nil {
 		return err
 	}
 	if err := w.event("ping", map[string]string{"type": "ping"}); err != nil {
@@ -121,13 +131,13 @@ func (s *Simulator) streamMessage(w *streamWriter, id string, p planned) error {
 	if err := w.strike(); err != nil {
 		return err
 	}
-	if err := w.event("content_block_stop", map[string]any{"type": "content_block_stop", "index": 0}); err != nil {
+	if err := w.event("content_block_stop", map[string]any{"type": "content_block_stop", "index": w.index}); err != nil {
 		return err
 	}
 	usage := p.usage(int64(len(p.pieces)), "standard")
 	if err := w.event("message_delta", map[string]any{
 		"type":  "message_delta",
-		"delta": map[string]any{"stop_reason": p.stop, "stop_sequence": nil},
+		"delta": map[string]any{"stop_reason": p.stop, "stop_sequence": nil, "container": p.shown},
 		"usage": map[string]any{
 			"input_tokens": usage.InputTokens, "output_tokens": usage.OutputTokens, "cache_creation_input_tokens": 0,
 			"cache_read_input_tokens": 0, "server_tool_use": nil,
