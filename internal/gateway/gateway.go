@@ -28,6 +28,7 @@ import (
 	"github.com/keywright/keywright/internal/apikey"
 	"github.com/keywright/keywright/internal/event"
 	"github.com/keywright/keywright/internal/fault"
+	"github.com/keywright/keywright/internal/gateway/ledger"
 	"github.com/keywright/keywright/internal/httpx"
 )
 
@@ -65,7 +66,8 @@ type Options struct {
 	Apps map[string]App
 	// Default is what an application may do that Apps does not list. The zero App has no limits.
 	Default App
-	// StateDir keeps the generation of the key set and the denied fingerprints, mode 0700; empty keeps nothing.
+	// StateDir keeps the generation of the key set, the denied fingerprints and the ledger, mode 0700; empty keeps nothing. One Gateway uses
+	// it at a time.
 	StateDir string
 	// SpillDir is where large bodies go, into files without a name. Empty means the system's temporary directory.
 	SpillDir string
@@ -115,7 +117,8 @@ type Gateway struct {
 	spill   *spill
 	refresh refreshers
 	metrics *metrics
-	apps    sync.Map // name -> *appState
+	ledger  *ledger.Ledger // nil without a state directory
+	apps    sync.Map       // name -> *appState
 	nApps   atomic.Int64
 
 	draining atomic.Bool
@@ -171,6 +174,11 @@ func New(o Options) (*Gateway, error) {
 	if err := g.load(); err != nil {
 		return nil, err
 	}
+	if o.StateDir != "" {
+		if g.ledger, err = ledger.Open(context.Background(), o.StateDir); err != nil {
+			return nil, err
+		}
+	}
 	g.allowHosts()
 	g.breaker.gateway = g
 	g.proxy = &httputil.ReverseProxy{
@@ -191,6 +199,11 @@ func (g *Gateway) Close() {
 	g.workers.Wait()
 	if t, ok := g.transport.(interface{ CloseIdleConnections() }); ok {
 		t.CloseIdleConnections()
+	}
+	if g.ledger != nil {
+		if err := g.ledger.Close(); err != nil {
+			g.log.Error("the gateway's ledger did not close well", "error", err)
+		}
 	}
 }
 
