@@ -56,8 +56,42 @@ type SignalRequest struct {
 	Note    string          `json:"note,omitempty"`
 }
 
-// Handler gives the routes. Requests without credentials of a peer are refused, since only the socket provides them.
-func Handler(b Backend) http.Handler {
+// Route is a resource that another package answers, in the form of this interface: the value as JSON, or a Problem.
+type Route struct {
+	Pattern string // of http.ServeMux
+	Answer  func(r *http.Request) (any, error)
+}
+
+// Routes answers routes alone, for a listener that knows its callers by other means than a socket does. Web pages are refused.
+func Routes(routes ...Route) http.Handler {
+	mux := http.NewServeMux()
+	mount(mux, routes)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if web(r) {
+			reply(w, nil, fault.New(fault.Forbidden, "read request: only programs are served"))
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
+}
+
+func mount(mux *http.ServeMux, routes []Route) {
+	for _, route := range routes {
+		mux.HandleFunc(route.Pattern, func(w http.ResponseWriter, r *http.Request) {
+			v, err := route.Answer(r)
+			reply(w, v, err)
+		})
+	}
+}
+
+// PersonOf gives who is at the other end of the socket that a request came through; ok is false elsewhere.
+func PersonOf(ctx context.Context) (who Person, ok bool) {
+	who, ok = ctx.Value(personKey{}).(Person)
+	return who, ok
+}
+
+// Handler gives the routes, and those of others. Requests without credentials of a peer are refused, since only the socket provides them.
+func Handler(b Backend, more ...Route) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/health", func(w http.ResponseWriter, _ *http.Request) { reply(w, map[string]string{"status": "ok"}, nil) })
 	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, r *http.Request) {
@@ -75,6 +109,7 @@ func Handler(b Backend) http.Handler {
 	mux.HandleFunc("POST /v1/rotations/{id}/signal", func(w http.ResponseWriter, r *http.Request) {
 		reply(w, map[string]string{"status": "written down"}, signal(b, r))
 	})
+	mount(mux, more)
 	return guard(mux)
 }
 
@@ -100,12 +135,17 @@ type personKey struct{}
 func guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, known := r.Context().Value(personKey{}).(Person)
-		if !known || r.Header.Get("Origin") != "" || r.Header.Get("Sec-Fetch-Site") != "" {
+		if !known || web(r) {
 			reply(w, nil, fault.New(fault.Forbidden, "read request: only programs of users of this host are served"))
 			return
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// web reports whether a browser sent the request.
+func web(r *http.Request) bool {
+	return r.Header.Get("Origin") != "" || r.Header.Get("Sec-Fetch-Site") != ""
 }
 
 // statuses maps kinds to HTTP statuses; it is the only such mapping.
@@ -171,9 +211,9 @@ func admit(path, group string) error {
 }
 
 // Server gives an HTTP server that knows the user behind each connection of a Unix socket.
-func Server(b Backend) *http.Server {
+func Server(b Backend, more ...Route) *http.Server {
 	return &http.Server{
-		Handler: Handler(b), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: time.Minute, IdleTimeout: time.Minute,
+		Handler: Handler(b, more...), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: time.Minute, IdleTimeout: time.Minute,
 		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
 			uid, err := peerUID(conn)
 			if err != nil {

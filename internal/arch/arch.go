@@ -11,12 +11,14 @@ var levels = map[string]int{
 	"secret": 10, "event": 10, "policy": 10, "rotation": 10, "verdict": 10,
 	// one job each
 	"httpx": 20, "guard": 20, "audit": 20, "custody": 20, "gitobj": 20, "scan": 20, "sqlfile": 20, "store": 21, "scan/": 22, "scan/run": 23,
+	"handover": 20, "keysource": 24, "keysource/": 25, "keysource/all": 26,
 	// contracts
 	"location": 30, "provider": 30, "notify": 30, "gateway/ledger": 28, "gateway/": 29, "gateway": 30,
 	// one connector each
 	"consumer": 40, "location/": 40, "provider/": 40, "notify/": 40, "location/all": 41,
 	// use the contracts
 	"intake": 50, "discover": 50, "monitor": 50, "report": 50, "runner": 50, "config": 50, "api": 50, "web": 50, "simulator": 50,
+	"release": 50,
 	// assembly and the command line
 	"app": 60, "demo": 70, "cli": 80,
 }
@@ -56,6 +58,7 @@ var revealers = map[string]string{
 	"scan/run":                   "shows the prefix and four characters when a person asks for the hint",
 	"gateway":                    "sets the header, and signs its tokens",
 	"keyring":                    "sets the header",
+	"handover":                   "seals a value to the reader it is released to",
 	"cli":                        "prints a new gateway token to the one who asked for it",
 	"demo":                       "plays the person at the Console and the applications",
 }

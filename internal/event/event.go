@@ -19,6 +19,8 @@ const (
 	VersionForgotten   Type = "version.forgotten"
 	ValueAccessed      Type = "value.accessed"
 	PlaceSigned        Type = "place.signed"
+	ReaderEnrolled     Type = "reader.enrolled"
+	ReaderRevoked      Type = "reader.revoked"
 
 	RotationStarted    Type = "rotation.started"
 	RotationStep       Type = "rotation.step"
