@@ -1,6 +1,7 @@
 package history
 
 import (
+	"encoding/binary"
 	"slices"
 	"sync"
 
@@ -24,6 +25,7 @@ type trees struct {
 
 	set   map[int32]setID
 	going map[int32]bool
+	again *content // of trees that are read a second time
 }
 
 // entry is one entry of a tree: what it names, and how.
@@ -79,7 +81,30 @@ type content struct {
 	size  int
 	width int
 	buf   []byte // an entry that lies in several stretches
+	memo  []memo
 }
+
+// memo is what a worker remembers of a look-up: most objects are named again soon, by another version of the tree, and the index of a large
+// pack is far from the processor.
+type memo struct {
+	name   [32]byte
+	number int32
+	known  bool
+}
+
+const memos = 1 << 13
+
+// lookup gives the number of an object, or -1.
+func (c *content) lookup(from objects, raw []byte) int32 {
+	m := &c.memo[binary.LittleEndian.Uint16(raw)%memos]
+	if !m.known || string(m.name[:len(raw)]) != string(raw) {
+		m.number, m.known = int32(from.LookupRaw(raw)), true //nolint:gosec // a number of an object
+		copy(m.name[:], raw)
+	}
+	return m.number
+}
+
+func newContent(width int) *content { return &content{width: width, memo: make([]memo, memos)} }
 
 // entry reads the entry that begins at pos, which is not in front of the first of parts, and gives its length.
 func (c *content) entry(pos int) (mode gitobj.Mode, name, raw []byte, n int, ok bool) {
@@ -113,7 +138,7 @@ func (c *content) entry(pos int) (mode gitobj.Mode, name, raw []byte, n int, ok 
 
 // visitor reads the entries of trees. Of a tree that is built on another one it reads only the entries that differ.
 func (t *trees) visitor(worker int) func(*gitobj.Object) error {
-	c := &content{width: t.r.width}
+	c := newContent(t.r.width)
 	var stretches []gitobj.Stretch
 	return func(o *gitobj.Object) error {
 		if o.Large() {
@@ -211,7 +236,7 @@ func (t *trees) read(n, base *node, c *content, starts bool) bool {
 		if starts {
 			n.starts = append(n.starts, uint32(pos))
 		}
-		if e, ok := t.entry(mode, name, raw); ok {
+		if e, ok := t.entry(c, mode, name, raw); ok {
 			n.marks = append(n.marks, mark{uint32(pos), e})
 		}
 		pos += long
@@ -223,19 +248,19 @@ func (t *trees) read(n, base *node, c *content, starts bool) bool {
 }
 
 // entry gives the number of an entry that matters. It counts objects that are named and not there.
-func (t *trees) entry(mode gitobj.Mode, name, raw []byte) (uint32, bool) {
+func (t *trees) entry(c *content, mode gitobj.Mode, name, raw []byte) (uint32, bool) {
 	if mode.IsModule() {
 		return 0, false
 	}
-	number := t.r.from.LookupRaw(raw)
+	number := c.lookup(t.r.from, raw)
 	if number < 0 {
 		t.r.missing(gitobj.MakeOID(raw))
 		return 0, false
 	}
-	e := entry{child: int32(number)} //nolint:gosec // a number of an object
+	e := entry{child: number}
 	switch {
 	case mode.IsTree():
-	case !t.r.hit.has(number):
+	case !t.r.hit.has(int(number)):
 		return 0, false
 	case mode.IsLink():
 		e.kind = entryLink
@@ -280,8 +305,12 @@ func (t *trees) list(tree int32) []uint32 {
 		if err != nil || typ != gitobj.Tree {
 			return nil
 		}
+		if t.again == nil {
+			t.again = newContent(t.r.width)
+		}
 		var n node
-		t.read(&n, nil, &content{whole: data, size: len(data), width: t.r.width}, false)
+		t.again.whole, t.again.size = data, len(data)
+		t.read(&n, nil, t.again, false)
 		t.keep(0, tree, n.marks)
 		w = t.where[tree]
 	}
