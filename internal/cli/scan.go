@@ -34,8 +34,8 @@ type scanFlags struct {
 	noHistory, historyOnly, gitignore, external bool
 	verify                                      []string
 	urls                                        []string
-	baselines                                   []string
-	trust, hint, all, again                     bool
+	baselines, knownKeys                        []string
+	trust, hint, all, again, known              bool
 	format, output                              string
 	staged, preReceive                          bool
 	prePush                                     string
@@ -51,6 +51,8 @@ func (f *scanFlags) where(fs *pflag.FlagSet) {
 	fs.Lookup("verify").NoOptDefVal = "anthropic"
 	fs.StringArrayVar(&f.urls, "provider-url", nil, "ask at this `[FAMILY=]URL` instead of the provider's own host; https, or http to loopback")
 	fs.StringArrayVar(&f.baselines, "baseline", nil, "`FILE` that names keys to leave alone; may be given several times")
+	fs.StringArrayVar(&f.knownKeys, "known-keys", nil, "`FILE` that names keys of an unfamiliar shape to look for; may be given several times")
+	fs.BoolVar(&f.known, "known", false, "search histories too for known keys of an unfamiliar shape, which reads every object whole")
 	fs.BoolVar(&f.trust, "trust-repo-ignores", false, "in hooks and CI, let allow marks and a baseline in what is scanned count")
 	fs.BoolVar(&f.hint, "hint", false, "show the public prefix and the last four characters of each key")
 	fs.BoolVar(&f.again, "again", false, "search all of a history, not only what is new since the last scan of it, and remember nothing")
@@ -86,7 +88,7 @@ func (c *console) scanCommand() *cobra.Command {
 	fl.BoolVar(&f.staged, "staged", false, "search what the next commit takes in: the staged blobs that HEAD lacks")
 	fl.StringVar(&f.prePush, "pre-push", "", "search what a push to this `REMOTE` sends; reads what git hands to a pre-push hook")
 	fl.BoolVar(&f.preReceive, "pre-receive", false, "search what a push brings; reads what git hands to a pre-receive hook")
-	cmd.AddCommand(c.scanShow())
+	cmd.AddCommand(c.scanShow(), c.scanKnown())
 	return cmd
 }
 
@@ -254,11 +256,8 @@ func (c *console) newScan(cmd *cobra.Command, args []string, f scanFlags) (*scan
 	if err := s.baselines(f, dirs, dirsErr == nil); err != nil {
 		return nil, err
 	}
-	if len(c.configs) > 0 {
-		if s.known, err = c.scanInventory(cmd.Context()); err != nil {
-			return nil, err
-		}
-		s.o.Inventory = s.known
+	if err = s.inventory(cmd.Context(), f, dirs, dirsErr == nil); err != nil {
+		return nil, err
 	}
 	if dirsErr == nil {
 		s.store = filepath.Join(dirs.State, "scan", "local-names.key")
@@ -365,7 +364,7 @@ func (s *scanning) baselines(f scanFlags, dirs config.Dirs, haveDirs bool) error
 		}
 	}
 	for _, name := range f.baselines {
-		text, err := readBounded(name, baseline.MaxSize)
+		text, err := readNamed(name, "baseline", baseline.MaxSize)
 		if err != nil {
 			return err
 		}
@@ -400,18 +399,21 @@ func (s *scanning) inside(name string) bool {
 	return false
 }
 
-func readBounded(name string, most int64) ([]byte, error) {
+func readBounded(name string, most int64) ([]byte, error) { return readNamed(name, "baseline", most) }
+
+// readNamed reads a file that a person named. what says in an error what it is.
+func readNamed(name, what string, most int64) ([]byte, error) {
 	file, err := os.Open(name)
 	if errors.Is(err, os.ErrNotExist) {
-		return nil, fault.Newf(fault.NotFound, "read baseline %q: no such file", name)
+		return nil, fault.Newf(fault.NotFound, "read %s %q: no such file", what, name)
 	}
 	if err != nil {
-		return nil, fault.Wrap(fault.Forbidden, err, "read baseline")
+		return nil, fault.Wrap(fault.Forbidden, err, "read "+what)
 	}
 	defer file.Close()
 	text, err := io.ReadAll(io.LimitReader(file, most+1))
 	if err != nil {
-		return nil, fault.Wrap(fault.Unavailable, err, "read baseline")
+		return nil, fault.Wrap(fault.Unavailable, err, "read "+what)
 	}
 	return text, nil
 }

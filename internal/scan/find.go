@@ -275,6 +275,7 @@ func (f *finder) split(fr *frame, at int, fam *Family) bool {
 
 // report turns a candidate into a Match.
 func (f *finder) report(fr *frame, c candidate) {
+	c = f.familiar(fr, c)
 	m := Match{Family: c.family, Kind: c.kind, Grade: c.grade, Form: fr.form, Inner: fr.doc.inner, Size: c.end - c.start, Prefix: string(fr.text[c.start : c.start+c.prefix])}
 	m.Offset, m.Line, m.Allowed = fr.place(c.start)
 	value := fr.text[c.start:c.end]
@@ -288,7 +289,7 @@ func (f *finder) report(fr *frame, c candidate) {
 	f.seen[p], f.seen[anywhere] = true, true
 	if c.grade != Placeholder {
 		body := value[c.prefix:]
-		if bitsPerByte(body)*float64(len(body)) < strongBits {
+		if Guessable(body) {
 			m.ID = localID(f.s.store, value)
 		} else {
 			m.Digest = v.Digest()
@@ -301,30 +302,6 @@ func (f *finder) report(fr *frame, c candidate) {
 		v.Destroy()
 	}
 	f.yield(m)
-}
-
-// known compares runs of the alphabets of the known values of unfamiliar shape by their digest.
-func (f *finder) known(fr *frame) {
-	for _, sh := range f.s.shapes {
-		for i := 0; i < len(fr.text); {
-			if !sh.Alphabet.Has(fr.text[i]) {
-				i++
-				continue
-			}
-			n := 1
-			for i+n < len(fr.text) && sh.Alphabet.Has(fr.text[i+n]) {
-				n++
-			}
-			if n == sh.Length && (i+n < len(fr.text) || !fr.cut) {
-				v := secret.New(bytes.Clone(fr.text[i : i+n]))
-				if f.s.o.Known.Holds(v.Digest()) {
-					f.report(fr, candidate{start: i, end: i + n, family: "inventory", kind: "known key", grade: Exact})
-				}
-				v.Destroy()
-			}
-			i += n
-		}
-	}
 }
 
 // packed opens compressed data or an archive that stands in base64 at an index of the text. It reports whether the data goes on behind a window.

@@ -106,20 +106,6 @@ type Options struct {
 	Now func() time.Time
 }
 
-// Known is the inventory of keys as the scanner may ask it. It is safe for concurrent use and must not change while a Searcher uses it.
-type Known interface {
-	// Shapes gives the shapes of the known values that no family recognises.
-	Shapes() []Shape
-	// Holds reports whether the digest is that of a known value.
-	Holds(apikey.Digest) bool
-}
-
-// Shape is what a value of unfamiliar form looks like from outside: its length and the characters it is made of.
-type Shape struct {
-	Length   int
-	Alphabet Alphabet
-}
-
 // Searcher finds keys. It is immutable and safe for concurrent use.
 type Searcher struct {
 	o      Options

@@ -76,6 +76,41 @@ func TestKnownKeyOfUnfamiliarShape(t *testing.T) {
 	}
 }
 
+func TestKnownKeyStandsBetweenMarks(t *testing.T) {
+	digest := func(v string) apikey.Digest { return apikey.Digest(sha256.Sum256([]byte(v))) }
+	value := rand.Text() + "/" + strings.ToLower(rand.Text())
+	s := scan.New(scan.Options{Known: inventory{[]scan.Shape{{Length: len(value), Alphabet: scan.Base64}}, map[apikey.Digest]bool{digest(value): true}}})
+	for _, text := range []string{"%s", "KEY=%s", "a/%s/b", "x=%s&y=1", "\"%s\"", "%s=", "/%s", "token: %s\n", strings.Repeat("a/", 700_000) + "%s"} {
+		if got := find(t, s, fmt.Sprintf(text, value)); len(got) != 1 || got[0].ID != idOf(value) {
+			t.Errorf("%.40q: found %+v", text, got)
+		}
+	}
+	for _, text := range []string{"a%s", "%sb", "1%s/"} {
+		if got := find(t, s, fmt.Sprintf(text, value)); len(got) != 0 {
+			t.Errorf("%.40q: found %+v", text, got)
+		}
+	}
+}
+
+func TestAKnownValueIsNoPlaceholderAndHasItsOwnLength(t *testing.T) {
+	usual := fresh("api03")
+	for name, value := range map[string]string{
+		"like a placeholder": strings.Join([]string{"sk", "ant", "api03", "this-is-a-test-" + rand.Text() + strings.ToLower(rand.Text())}, "-"),
+		"longer":             usual + "bcdefgh",
+		"exact":              usual,
+	} {
+		digest := apikey.Digest(sha256.Sum256([]byte(value)))
+		s := scan.New(scan.Options{Known: inventory{nil, map[apikey.Digest]bool{digest: true}}})
+		got := find(t, s, "KEY="+value+"\n")
+		if len(got) != 1 || got[0].ID != idOf(value) || !got[0].Digest.Same(digest) || got[0].Grade < scan.Near || got[0].Size != len(value) {
+			t.Errorf("%s: found %+v", name, got)
+		}
+		if got := find(t, scan.New(scan.Options{}), "KEY="+value); name != "exact" && (len(got) != 1 || got[0].ID == idOf(value)) {
+			t.Errorf("%s: without the inventory found %+v", name, got)
+		}
+	}
+}
+
 func TestWeakValuesGetAnIDOfThisStore(t *testing.T) {
 	weak := "whs" + "ec_" + "abcdeabcfghiadbecfgahibdjceaghbi"
 	id := func(key string) scan.ID {

@@ -18,6 +18,8 @@ func (k *Key) Name() string {
 		family = "Anthropic"
 	case "openai":
 		family = "OpenAI"
+	case "inventory":
+		family = "" // its kind says it
 	}
 	return strings.TrimSpace(family + " " + string(k.Kind))
 }

@@ -16,8 +16,12 @@ func (s *scanner) hook(ctx context.Context) error {
 	}
 	source := map[Hook]string{Staged: "staged", PrePush: "outgoing", PreReceive: "incoming"}[s.o.Hook]
 	s.progress.enter("what is " + source)
+	search := s.search
+	if s.o.Hook != Staged {
+		search = s.historySearcher()
+	}
 	o := change.Options{
-		Search: s.search, Sink: changes{s, source}, GitDir: s.o.Paths[0], Index: s.o.Index, Objects: s.o.Objects, FollowExternal: s.o.FollowExternal,
+		Search: search, Sink: changes{s, source}, GitDir: s.o.Paths[0], Index: s.o.Index, Objects: s.o.Objects, FollowExternal: s.o.FollowExternal,
 	}
 	var stats change.Stats
 	var err error

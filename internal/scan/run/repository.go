@@ -3,6 +3,7 @@ package run
 import (
 	"context"
 	"encoding/hex"
+	"fmt"
 	"io"
 	"path/filepath"
 	"strings"
@@ -71,6 +72,9 @@ func (s *scanner) remembered(path string) (version string, state *history.State)
 	}
 	// Names of keys that could be guessed depend on the key that makes them.
 	version = s.o.Detectors + " " + hex.EncodeToString(s.o.StoreKey.HMAC([]byte("names in states of scans"))[:8])
+	if s.o.Inventory != nil {
+		version += fmt.Sprintf(" %s %t", s.o.Mark, s.o.Known)
+	}
 	abs, err := filepath.Abs(path)
 	if err != nil {
 		return version, nil

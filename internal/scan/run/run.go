@@ -78,8 +78,11 @@ type Options struct {
 	Index   string
 	Objects []string
 
-	// Inventory may be nil.
+	// Inventory may be nil. Mark names what it holds, value-free: what was remembered of a history under another mark does not count.
 	Inventory Inventory
+	Mark      string
+	// Known searches histories for known keys of unfamiliar shape too, which reads every object whole. Elsewhere they are searched for always.
+	Known bool
 	// StoreKey makes the names of values that could be guessed back. Zero gives names that last for this scan.
 	StoreKey secret.Value
 
@@ -202,14 +205,23 @@ func (s *scanner) build() {
 	s.keep = &keeper{values: map[scan.ID]scan.Match{}}
 }
 
-// historySearcher is the searcher for histories, where known keys of unfamiliar shape are not searched for: every object would have to be
-// searched whole.
+// historySearcher is the searcher for histories, where known keys of unfamiliar shape are searched for only when that is asked: every object
+// has to be searched whole.
 func (s *scanner) historySearcher() *scan.Searcher {
-	if s.o.Inventory == nil {
+	if s.o.Inventory == nil || s.o.Known || len(s.o.Inventory.Shapes()) == 0 {
 		return s.search
 	}
-	return scan.New(scan.Options{Keep: s.verifier != nil || s.o.Hint, StoreKey: s.o.StoreKey, Now: s.o.Now})
+	s.sink.Note("histories were not searched for known keys of an unfamiliar shape; --known searches them")
+	return scan.New(scan.Options{Keep: s.verifier != nil || s.o.Hint, StoreKey: s.o.StoreKey, Known: shapeless{s.o.Inventory}, Now: s.o.Now})
 }
+
+// shapeless is an inventory whose values are recognised where a family shows them.
+type shapeless struct{ Inventory }
+
+// Shapes implements scan.Known.
+func (shapeless) Shapes() []scan.Shape { return nil }
+
+var _ scan.Known = shapeless{}
 
 // all searches everything that the options name.
 func (s *scanner) all(ctx context.Context) error {
