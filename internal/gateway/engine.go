@@ -49,6 +49,7 @@ type exchange struct {
 	cut       bool
 	added     time.Duration // spent in the gateway itself
 	waited    time.Duration // for the caller's body
+	traced    traced
 }
 
 type attempt struct {
@@ -107,11 +108,13 @@ func (e *engine) RoundTrip(out *http.Request) (*http.Response, error) {
 			return nil, err
 		}
 		x.row = o.Name
+		x.traceVerdict(o, res)
 		g.compare(x, held, res)
 		again, other := g.learn(x, held, o, limit)
 		if again && x.breaker.blocked(x, time.Now()).IsZero() {
 			wait := g.backoff(x.retries, res)
 			drop(res)
+			x.traceNext()
 			if !pause(out.Context(), wait) {
 				g.release(held.keyState)
 				return nil, context.Cause(out.Context())
@@ -124,6 +127,7 @@ func (e *engine) RoundTrip(out *http.Request) (*http.Response, error) {
 			x.tried = append(x.tried, attempt{held.keyState, o.Cross, o.Name})
 			if c := g.pick(x); c.entry != nil {
 				drop(res)
+				x.traceNext()
 				g.release(held.keyState)
 				held = c.entry
 				x.changes++
@@ -216,6 +220,7 @@ func (g *Gateway) try(out *http.Request, x *exchange, e *entry, limit time.Time)
 	}
 	x.attempts++
 	x.key, x.role = e.digest.Fingerprint(), g.role(e)
+	g.traceAttempt(req.Header, x, e)
 	start := time.Now()
 	// A stream answers at once, so its head is waited for within the budget; other answers come when the message is made.
 	var timer *time.Timer

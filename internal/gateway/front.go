@@ -24,6 +24,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	g.active.Add(1)
 	defer g.leave()
 	x := &exchange{began: time.Now()}
+	g.traceBegin(r, x)
 	if refused := g.admit(w, r, x); refused != nil {
 		g.refuse(w, r, x, refused)
 		g.finish(r, x, false)
@@ -246,10 +247,11 @@ func private(name string) bool {
 	switch name {
 	case "Authorization", "X-Api-Key", "Api-Key", "Anthropic-Workspace-Id", "Cookie", "Cookie2", "Forwarded", "X-Real-Ip", "Via", "Origin", "Referer",
 		"Anthropic-Dangerous-Direct-Browser-Access", "Accept-Encoding", "Expect", "Te", "Trailer", "Content-Length", "Prefer",
+		"Traceparent", "Tracestate", "Baggage", "B3",
 		"X-Http-Method-Override", "X-Http-Method", "X-Method-Override", "X-Original-Url", "X-Rewrite-Url":
 		return true
 	}
-	return strings.HasPrefix(name, "X-Forwarded") || strings.HasPrefix(name, "Proxy-") || strings.HasPrefix(name, "Sec-") || strings.HasPrefix(name, "Cf-")
+	return strings.HasPrefix(name, "X-B3-") || strings.HasPrefix(name, "X-Forwarded") || strings.HasPrefix(name, "Proxy-") || strings.HasPrefix(name, "Sec-") || strings.HasPrefix(name, "Cf-")
 }
 
 // modify cleans the answer that the caller gets.
@@ -312,6 +314,7 @@ func (g *Gateway) finish(r *http.Request, x *exchange, aborted bool) {
 		x.row = "hung up"
 	}
 	g.metrics.observe(g, x, time.Since(x.began))
+	g.traceEnd(r, x, aborted, time.Now())
 	if g.o.Access == nil {
 		return
 	}
@@ -328,7 +331,7 @@ func (g *Gateway) finish(r *http.Request, x *exchange, aborted bool) {
 		slog.Int("attempts", x.attempts), slog.Bool("stream", x.stream), slog.Bool("cut", x.cut), slog.Bool("aborted", aborted),
 		slog.Int64("input_tokens", x.usage.input), slog.Int64("output_tokens", x.usage.output),
 		slog.Int64("upstream_us", x.upstream.Microseconds()), slog.Int64("total_us", time.Since(x.began).Microseconds()),
-		slog.String("request_id", requestIDWord(x.requestID)))
+		slog.String("request_id", requestIDWord(x.requestID)), slog.String("trace_id", x.traceID()))
 }
 
 func method(m string) string {

@@ -25,6 +25,8 @@ import (
 	"syscall"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/keywright/keywright/internal/apikey"
 	"github.com/keywright/keywright/internal/event"
 	"github.com/keywright/keywright/internal/fault"
@@ -92,6 +94,11 @@ type Options struct {
 	ProbeEvery time.Duration
 	// Transport replaces the network, for tests. The rules on upstream addresses do not apply then.
 	Transport http.RoundTripper
+	// Tracer makes the spans of requests and attempts; nil makes none.
+	Tracer trace.Tracer
+	// TraceUpstream sends the provider the W3C context of the attempt, or without a Tracer the caller's. The provider is a third party, so
+	// without it no context goes out.
+	TraceUpstream bool
 	// Rand gives numbers in [0, 1) for jitter and slow start. Nil uses math/rand/v2.
 	Rand func() float64
 }

@@ -259,8 +259,9 @@ func TestHeaders(t *testing.T) {
 	w.swap(Set{Keys: []Key{k}})
 	a := w.want(200, "POST", "/v1/messages?beta=true", hello, "x-api-key", "mine", "Authorization", "Bearer mine", "Cookie", "c=d", "X-Forwarded-For", "1.2.3.4",
 		"Forwarded", "for=1.2.3.4", "Proxy-Authorization", "Basic eA==", "anthropic-workspace-id", "wrkspc_evil", "anthropic-beta", "a,b", "X-Stainless-Lang", "go",
-		"Connection", "x-hop", "X-Hop", "1", "Accept-Encoding", "gzip", "Traceparent", "00-x")
-	for _, name := range []string{"Authorization", "Cookie", "X-Forwarded-For", "Forwarded", "Proxy-Authorization", "X-Hop", "Accept-Encoding", "Via"} {
+		"Connection", "x-hop", "X-Hop", "1", "Accept-Encoding", "gzip", "Traceparent", traceParent, "Tracestate", "a=b", "Baggage", "c=d", "B3", "0", "X-B3-Traceid", "1")
+	for _, name := range []string{"Authorization", "Cookie", "X-Forwarded-For", "Forwarded", "Proxy-Authorization", "X-Hop", "Accept-Encoding", "Via", "Traceparent", "Tracestate", "Baggage",
+		"B3", "X-B3-Traceid"} {
 		if v := got.Header.Get(name); v != "" {
 			t.Errorf("%s went out: %q", name, v)
 		}
@@ -268,7 +269,7 @@ func TestHeaders(t *testing.T) {
 	if got.Header.Get("X-Api-Key") != k.Value.RevealString() || len(got.Header["X-Api-Key"]) != 1 {
 		t.Error("the key did not go out exactly once")
 	}
-	for name, want := range map[string]string{"Anthropic-Workspace-Id": "wrkspc_1", "Anthropic-Beta": "a,b", "X-Stainless-Lang": "go", "Traceparent": "00-x", "Anthropic-Version": "2023-06-01"} {
+	for name, want := range map[string]string{"Anthropic-Workspace-Id": "wrkspc_1", "Anthropic-Beta": "a,b", "X-Stainless-Lang": "go", "Anthropic-Version": "2023-06-01"} {
 		if v := got.Header.Get(name); v != want {
 			t.Errorf("%s: %q, want %q", name, v, want)
 		}
