@@ -21,6 +21,7 @@ import (
 	"github.com/keywright/keywright/internal/config"
 	"github.com/keywright/keywright/internal/fault"
 	"github.com/keywright/keywright/internal/gateway"
+	"github.com/keywright/keywright/internal/gateway/tracing"
 	"github.com/keywright/keywright/internal/secret"
 )
 
@@ -42,6 +43,12 @@ type GatewayOptions struct {
 	StateDir string
 	// AccessLog is a file that receives a line of JSON for each request; empty writes none.
 	AccessLog string
+	// Collector is the base address of an OTLP collector for spans; empty leaves that to the OTEL_* variables. TraceUpstream sends the
+	// provider the context of its calls.
+	Collector     string
+	TraceUpstream bool
+	// Version is the program's, for the spans.
+	Version string
 	// Grace is how long a gateway that stops waits for requests under way.
 	Grace time.Duration
 	Log   *slog.Logger
@@ -73,6 +80,12 @@ func RunGateway(ctx context.Context, o GatewayOptions) (err error) {
 		return err
 	}
 	options := gateway.Options{Upstream: o.Upstream, Open: o.Open, Identify: []gateway.Identifier{tokens}, StateDir: o.StateDir, Log: o.Log}
+	spans, err := tracing.Start(ctx, tracing.Options{Endpoint: o.Collector, Version: o.Version, Log: o.Log})
+	if err != nil {
+		return err
+	}
+	defer spans.Stop(ctx) // behind the last request
+	options.Tracer, options.TraceUpstream = spans.Tracer(), o.TraceUpstream
 	if o.AccessLog != "" {
 		f, err := os.OpenFile(o.AccessLog, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
 		if err != nil {

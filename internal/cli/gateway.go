@@ -58,6 +58,7 @@ It needs no configuration file. SIGHUP reads the key files at once; SIGTERM lets
 					fmt.Fprintf(c.err, "keywright: %s key %s\n", k.Role, k.Fingerprint)
 				}
 			}
+			o.Version = Version()
 			return app.RunGateway(cmd.Context(), o)
 		},
 	}
@@ -71,6 +72,8 @@ It needs no configuration file. SIGHUP reads the key files at once; SIGTERM lets
 	f.StringVar(&o.Certificate, "tls-cert", "", "certificate to serve with, PEM")
 	f.StringVar(&o.CertificateKey, "tls-key", "", "the certificate's key, PEM")
 	f.StringVar(&o.AccessLog, "access-log", "", "append a line of JSON for each request to this file; no bodies, no values")
+	f.StringVar(&o.Collector, "otlp-endpoint", "", "send spans to this OTLP collector, such as https://collector.example:4318 (default from OTEL_EXPORTER_OTLP_ENDPOINT)")
+	f.BoolVar(&o.TraceUpstream, "trace-upstream", false, "send the provider the W3C trace context of each call; without it none goes out")
 	f.DurationVar(&o.Grace, "grace", 30*time.Second, "how long requests under way may take to end when it stops")
 	stateFlag(cmd, &state)
 	cmd.AddCommand(c.gatewayStatus())
