@@ -31,7 +31,8 @@ type Child struct {
 	numbers  map[OID]int32
 }
 
-// OpenChild starts git once to list the objects of r. Kinds: NotFound (no git), Forbidden (a git that strangers could change), Unavailable.
+// OpenChild starts git once to list the objects of r. A pack that Store could not read is no longer a problem when git lists every object of its
+// index. Kinds: NotFound (no git), Forbidden (a git that strangers could change), Unavailable.
 func OpenChild(ctx context.Context, r *Repo) (*Child, error) {
 	if r.bundle != nil {
 		return nil, fault.New(fault.Unsupported, "read objects with git: a bundle has no objects directory")
@@ -48,11 +49,44 @@ func OpenChild(ctx context.Context, r *Repo) (*Child, error) {
 		c.Close()
 		return nil, fault.Wrap(fault.Unavailable, err, "make empty git directory")
 	}
-	if err := c.list(ctx); err != nil {
+	broken := c.problems.Drop(ProblemPack)
+	err = c.list(ctx)
+	for _, p := range broken {
+		if err != nil || !c.covers(ctx, r.objects, p.Name) {
+			c.problems.Add(p.Kind, p.Name, p.Why)
+		}
+	}
+	if err != nil {
 		c.Close()
 		return nil, err
 	}
 	return c, nil
+}
+
+// covers reports whether git knows the type of every object in the index of a pack.
+func (c *Child) covers(ctx context.Context, dirs []string, pack string) bool {
+	for _, dir := range dirs {
+		idx, err := os.Open(filepath.Join(dir, "pack", pack+".idx"))
+		if err != nil {
+			continue
+		}
+		whole, some := true, false
+		err = c.run(ctx, idx, func(in *bufio.Reader) error {
+			lines := bufio.NewScanner(in)
+			for lines.Scan() {
+				f := strings.Fields(lines.Text())
+				if len(f) < 2 {
+					return fault.New(fault.Corrupt, "list a pack with git: a line is not understood")
+				}
+				o, ok := ParseOID(f[1])
+				some, whole = true, whole && ok && c.TypeOf(c.Lookup(o)) != 0
+			}
+			return lines.Err()
+		}, "show-index", "--object-format="+c.format.String())
+		_ = idx.Close()
+		return err == nil && some && whole
+	}
+	return false
 }
 
 func (c *Child) prepare(r *Repo) error {
@@ -224,7 +258,13 @@ func (c *Child) Walk(ctx context.Context, t Type, w Walk) error {
 	}
 	visit := w.Visitor(0)
 	// git ends at an object that is corrupt: the next one is begun behind it.
-	for len(some) > 0 {
+	for starts := 0; len(some) > 0; starts++ {
+		if starts == mostStarts {
+			for _, n := range some {
+				c.problems.Add(ProblemObject, c.names[n].String(), "not read: too many others are corrupt")
+			}
+			return nil
+		}
 		done := 0
 		err := c.batch(ctx, some, func(o *Object) error {
 			done++
@@ -244,6 +284,9 @@ func (c *Child) Walk(ctx context.Context, t Type, w Walk) error {
 	}
 	return nil
 }
+
+// mostStarts is how often one walk starts git.
+const mostStarts = 1000
 
 // batch shows some objects in their order.
 func (c *Child) batch(ctx context.Context, some []int32, visit func(*Object) error) error {

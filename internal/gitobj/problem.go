@@ -57,6 +57,22 @@ func (p *Problems) Add(kind ProblemKind, name, why string) {
 	}
 }
 
+// Drop forgets the problems of a kind, and gives those that were kept by name.
+func (p *Problems) Drop(kind ProblemKind) []Problem {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var dropped []Problem
+	for x := range p.seen {
+		if x.Kind == kind {
+			dropped = append(dropped, x)
+			delete(p.seen, x)
+		}
+	}
+	delete(p.count, kind)
+	slices.SortFunc(dropped, func(a, b Problem) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Why, b.Why)) })
+	return dropped
+}
+
 // Count gives the number of problems of a kind.
 func (p *Problems) Count(kind ProblemKind) int {
 	p.mu.Lock()
@@ -88,6 +104,9 @@ func (p *Problems) Named() []Problem {
 	})
 	return all
 }
+
+// TooLarge is the Why of an object that is larger than may be held in memory, where it cannot be streamed.
+func TooLarge() string { return errLimit.Error() }
 
 // reason gives the words for an error that hold nothing foreign.
 func reason(err error) string {

@@ -78,7 +78,10 @@ func Open(path string, o Options) (*Repo, error) {
 	if err := r.locate(path, in); err != nil {
 		return nil, err
 	}
-	format := r.config()
+	format, err := r.config()
+	if err != nil {
+		return nil, err
+	}
 	r.readShallow(problems)
 	if _, err := os.Lstat(filepath.Join(r.CommonDir, "info", "grafts")); err == nil {
 		r.Grafted = true
@@ -206,12 +209,14 @@ func pointer(file, prefix string) (string, error) {
 }
 
 // config reads the few settings that say how the repository is stored. Nothing else in it is looked at, and no include followed.
-func (r *Repo) config() Format {
+// The error is Unsupported, for a format of objects that is not known.
+func (r *Repo) config() (Format, error) {
 	format := SHA1
+	var unknown error
 	r.Bare = r.WorkTree == "" && filepath.Base(r.GitDir) != ".git"
 	b, err := readFile(filepath.Join(r.CommonDir, "config"), 16<<20)
 	if err != nil {
-		return format
+		return format, nil //nolint:nilerr // without a configuration everything is as usual
 	}
 	section := ""
 	for line := range strings.Lines(string(b)) {
@@ -229,8 +234,13 @@ func (r *Repo) config() Format {
 		value = strings.ToLower(strings.Trim(strings.TrimSpace(value), `"`))
 		switch section + "." + strings.ToLower(strings.TrimSpace(name)) {
 		case "extensions.objectformat":
-			if value == "sha256" {
-				format = SHA256
+			switch value {
+			case "sha256":
+				format, unknown = SHA256, nil
+			case "sha1":
+				format, unknown = SHA1, nil
+			default:
+				unknown = fault.New(fault.Unsupported, "open repository: its objects have a format that is not known")
 			}
 		case "extensions.refstorage":
 			r.reftable = value == "reftable"
@@ -240,7 +250,7 @@ func (r *Repo) config() Format {
 			r.Bare = value == "true" || value == "yes" || value == "on" || value == "1" || value == ""
 		}
 	}
-	return format
+	return format, unknown
 }
 
 func (r *Repo) readShallow(problems *Problems) {

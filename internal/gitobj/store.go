@@ -99,7 +99,11 @@ func (s *Store) packFiles(dir string) []string {
 	var files []string
 	for _, e := range entries {
 		name, isPack := strings.CutSuffix(e.Name(), ".pack")
-		if !isPack || !strings.HasPrefix(name, "pack-") {
+		if !isPack {
+			continue
+		}
+		// git reads a pack of any name that has an index, and names those "pack-…" that are whole.
+		if _, err := os.Lstat(filepath.Join(dir, name+".idx")); err != nil && !strings.HasPrefix(name, "pack-") {
 			continue
 		}
 		files = append(files, filepath.Join(dir, name))

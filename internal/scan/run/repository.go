@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/keywright/keywright/internal/fault"
@@ -19,23 +20,35 @@ import (
 func (s *scanner) repository(ctx context.Context, path, root string) error {
 	s.progress.enter("history of " + s.names.Text(path).String())
 	version, state := s.remembered(path)
-	repo, err := gitobj.Open(path, gitobj.Options{Root: root, FollowExternal: s.o.FollowExternal, Done: state.Done(version)})
+	options := gitobj.Options{Root: root, FollowExternal: s.o.FollowExternal}
+	ours := options
+	ours.Done = state.Done(version)
+	repo, err := gitobj.Open(path, ours)
 	if err != nil {
 		if ctx.Err() != nil {
 			return fault.In(ctx.Err(), "scan")
 		}
 		reason := "the repository cannot be opened: " + fault.KindOf(err).String()
-		if fault.Is(err, fault.Forbidden) {
+		switch {
+		case fault.Is(err, fault.Forbidden):
 			reason = "its history lies outside of what was given; --follow-external reads it there"
+		case fault.Is(err, fault.Unsupported):
+			reason = "its objects have a format that is not known"
 		}
 		s.sink.Gap(report.Gap{Path: s.names.Text(path), Reason: reason})
 		return nil
 	}
 	defer repo.Close()
 	search := &counted{Searcher: s.historySearcher(), p: s.progress}
-	res, err := history.Search(ctx, repo, history.Options{Searcher: search, Now: s.o.Now(), Workers: s.o.Workers, State: state, Version: version})
+	with := history.Options{Searcher: search, Now: s.o.Now(), Workers: s.o.Workers, State: state, Version: version}
+	res, err := history.Search(ctx, repo, with)
 	if err != nil {
 		return err
+	}
+	if unread(res) && repo.CommonDir != "" {
+		if res, err = s.byGit(ctx, path, options, with, res); err != nil {
+			return err
+		}
 	}
 	s.remember(ctx, path, res.State)
 	s.sink.Scanned(report.Scanned{Repositories: 1, Objects: res.Objects + res.Skipped, Commits: res.Commits})
@@ -63,6 +76,40 @@ func (s *scanner) repository(ctx context.Context, path, root string) error {
 		s.sink.MoreGaps(n)
 	}
 	return nil
+}
+
+// unread reports whether our own reader failed where git's may not: at a pack, or at an object that is too large to be held.
+func unread(r *history.Result) bool {
+	return slices.ContainsFunc(r.Problems, func(p gitobj.Problem) bool {
+		return p.Kind == gitobj.ProblemPack || p.Kind == gitobj.ProblemObject && p.Why == gitobj.TooLarge()
+	})
+}
+
+// byGit searches a repository through the git program, and gives what it found if it could read more than we did.
+func (s *scanner) byGit(ctx context.Context, path string, o gitobj.Options, with history.Options, ours *history.Result) (*history.Result, error) {
+	repo, err := gitobj.Open(path, o)
+	if err != nil {
+		return ours, fault.In(ctx.Err(), "scan")
+	}
+	defer repo.Close()
+	with.Child, with.State, with.Version = true, nil, ""
+	res, err := history.Search(ctx, repo, with)
+	if ctx.Err() != nil {
+		return ours, fault.In(ctx.Err(), "scan")
+	}
+	if err != nil {
+		s.sink.Note("git could not be asked for what keywright cannot read: " + fault.KindOf(err).String())
+		return ours, nil
+	}
+	if res.ProblemCount >= ours.ProblemCount {
+		res, ours = ours, res
+	}
+	for i := range ours.Places {
+		if v := ours.Places[i].Match.Value; !v.IsZero() {
+			v.Destroy()
+		}
+	}
+	return res, nil
 }
 
 // remembered gives the state that an earlier scan left of a repository, or nil, and the version that it must have.

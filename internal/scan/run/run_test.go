@@ -312,6 +312,41 @@ func TestInventory(t *testing.T) {
 	}
 }
 
+func TestAnUnknownFormatOfObjectsIsNamed(t *testing.T) {
+	r := newRepo(t)
+	text, _ := fresh()
+	r.write("a", text)
+	r.commit("one")
+	r.git("config", "extensions.objectformat", "sha3")
+	got := do(t, run.Options{Paths: []string{r.dir}, History: run.OnlyHistory})
+	if got.Complete || len(got.Gaps) != 1 || got.Gaps[0].Reason != "its objects have a format that is not known" {
+		t.Errorf("%+v", got.Gaps)
+	}
+}
+
+func TestAPackOfAnyNameIsRead(t *testing.T) {
+	r := newRepo(t)
+	text, v := fresh()
+	r.write("a", text)
+	r.commit("one")
+	r.git("repack", "-adq")
+	files, err := filepath.Glob(filepath.Join(r.dir, ".git", "objects", "pack", "pack-*"))
+	if err != nil || len(files) < 2 {
+		t.Fatal(files, err)
+	}
+	for _, f := range files {
+		if err := os.Rename(f, filepath.Join(filepath.Dir(f), "other"+filepath.Ext(f))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if r.git("cat-file", "-t", "HEAD") != "commit" {
+		t.Fatal("git does not read it")
+	}
+	if got := do(t, run.Options{Paths: []string{r.dir}, History: run.OnlyHistory}); !got.Complete || len(key(t, got, v).Exposure) != 1 {
+		t.Errorf("%+v", got)
+	}
+}
+
 func TestStagedKeysAreFound(t *testing.T) {
 	r := newRepo(t)
 	text, v := fresh()
