@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keywright/keywright/internal/gateway/ledger"
 	"github.com/keywright/keywright/internal/simulator"
 )
 
@@ -169,17 +170,27 @@ func TestStickyBodies(t *testing.T) {
 		{"plain", hello, Group{On401: true}, 200},
 		{"file", `{"model":"claude-haiku-5-5","max_tokens":9,"messages":[{"role":"user","content":[{"type":"document","source":{"type":"file","file_id":"file_1"}}]}]}`, Group{On401: true}, 503},
 		{"file, escaped", `{"model":"claude-haiku-5-5","max_tokens":9,"messages":[{"role":"user","content":[{"type":"document","source":{"type":"file","file\u005fid":"file_1"}}]}]}`, Group{On401: true}, 503},
-		{"container, dead key", `{"model":"claude-haiku-5-5","max_tokens":9,"container":"c","messages":[{"role":"user","content":"x"}]}`, Group{On401: true, AllowBreak: true}, 200},
+		{"container, dead key", `{"model":"claude-haiku-5-5","max_tokens":9,"container":"c","messages":[{"role":"user","content":"x"}]}`, Group{On401: true, AllowBreak: true}, 404}, // the other workspace does not know it
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := start(t, simulator.Options{}, nil)
 			a, idA := w.key("primary", simulator.CreateKey{})
-			b, _ := w.key("backup", simulator.CreateKey{Workspace: w.sim.AddWorkspace("other").ID})
+			b, idB := w.key("backup", simulator.CreateKey{Workspace: w.sim.AddWorkspace("other").ID})
 			a.Group, b.Group = "g", "g"
 			w.swap(Set{Keys: []Key{a, b}, Groups: map[string]Group{"g": c.group}})
 			w.probed()
+			at := w.g.set.Load().entries[0].where()
+			for id, kind := range map[string]string{"file_1": kindFile, "c": kindContainer} {
+				o := ledger.Object{ID: id, Kind: kind, App: OpenApp, Organization: at.organization, Workspace: at.workspace}
+				if err := w.g.owners.Own(t.Context(), o); err != nil {
+					t.Fatal(err)
+				}
+			}
 			w.sim.Fail(simulator.Fault{Path: "/v1/messages", KeyID: idA, Status: 401})
 			w.want(c.status, "POST", "/v1/messages", c.body)
+			if left := w.calls(idB, "/v1/messages") > 0; left != (c.status != 503) {
+				t.Errorf("the request left its workspace: %v", left)
+			}
 		})
 	}
 }

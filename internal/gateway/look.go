@@ -7,25 +7,40 @@ import (
 	"unicode/utf8"
 )
 
-// look reads what the gateway needs from a message request, in one pass and without keeping it: the fields that decide on top, and whether
-// anything inside belongs to an account. It is a Writer that is fed the body in pieces, and strict enough that nobody can mean one model
-// to the gateway and another to the provider: the text must be one JSON object, and no deciding field may come twice.
+// look reads what the gateway needs from a message request or a batch of them, in one pass and without keeping it: the fields that decide on
+// top, whether anything inside belongs to an account, and the ids of objects that it names. It is a Writer that is fed the body in pieces, and
+// strict enough that nobody can mean one model or object to the gateway and another to the provider: the text must be one JSON object, no
+// deciding field may come twice in a message, and of ids that come twice each one counts.
 type look struct {
+	batch bool // the body is a batch of messages
+
 	model     string
 	maxTokens int64
 	stream    bool
-	sticky    bool // names a file, a container, a skill, or thinking that was signed
+	sticky    bool // names a file, a container, a skill, a conversation, or thinking that was signed
+	server    bool // offers a tool that the provider runs, or names a container
+	thread    bool // the provider keeps the conversation
 	size      int64
+
+	named map[objectName]struct{} // the objects it names
+	odd   bool                    // a name of an object is no id
+	items map[string]*share       // of a batch, by model
 
 	state  lookState
 	depth  int
 	kinds  []byte // '{' or '[' for each depth
+	roles  []role // and what it is
 	esc    bool
 	isKey  bool   // the string being read stands where a name stands
+	wanted bool   // the string being read is a value that matters
 	str    []byte // the string being read, as long as it may matter
-	key    string // the last name at depth 1
+	name   word   // the last name
 	scalar []byte // the bare word being read
-	seen   map[string]bool
+	seen   uint8  // deciding fields of the message being read, as bits
+	at     int64  // where the byte being read stands
+	from   int64  // where the message being read began
+	skills []string
+	kept   skillKind // of the skill being read
 	err    string
 }
 
@@ -52,12 +67,14 @@ const maxString = 256
 // Write reads a piece. It never fails: the verdict is in problem.
 func (l *look) Write(p []byte) (int, error) {
 	n := len(p)
+	base := l.size
 	l.size += int64(n)
 	for i := 0; i < len(p) && l.err == ""; i++ {
 		if l.state == inString {
 			i += l.text(p[i:]) - 1
 			continue
 		}
+		l.at = base + int64(i)
 		l.step(p[i])
 	}
 	return n, nil
@@ -100,7 +117,7 @@ func (l *look) text(p []byte) int {
 }
 
 func (l *look) keep(p []byte) {
-	if room := maxString - len(l.str); room > 0 && (l.isKey || l.depth == 1) {
+	if room := maxString - len(l.str); room > 0 && (l.isKey || l.wanted) {
 		l.str = append(l.str, p[:min(room, len(p))]...)
 	}
 }
@@ -110,31 +127,45 @@ func (l *look) endString() {
 		l.err = "it is no UTF-8"
 		return
 	}
-	if !l.isKey {
-		if l.depth == 1 && l.key == "model" {
-			l.model = unquote(l.str)
-		}
-		l.after()
+	if l.isKey {
+		l.endName()
 		return
 	}
-	name := unquote(l.str)
-	switch name {
-	case "file_id", "container", "skill_id", "skills", "signature":
+	if l.wanted {
+		l.value(unquote(l.str))
+	}
+	l.after()
+}
+
+func (l *look) endName() {
+	if bytes.IndexByte(l.str, '\\') < 0 {
+		l.name = wordOf(l.str)
+	} else {
+		l.name = wordOf([]byte(unquote(l.str)))
+	}
+	switch l.name {
+	case wordFileID, wordContainer, wordSkillID, wordSkills, wordSignature:
 		l.sticky = true
 	}
-	if l.depth == 1 {
-		l.key = name
-		switch name {
-		case "model", "max_tokens", "stream":
-			if l.seen[name] {
-				l.err = name + " stands in it twice"
-				return
-			}
-			if l.seen == nil {
-				l.seen = map[string]bool{}
-			}
-			l.seen[name] = true
+	if l.roles[l.depth-1] == roleMessage {
+		bit := uint8(0)
+		switch l.name {
+		case wordModel:
+			bit = 1
+		case wordMaxTokens:
+			bit = 2
+		case wordStream:
+			bit = 4
+		case wordThread:
+			l.sticky, l.thread = true, true
+		case wordContainer:
+			l.server = true
 		}
+		if l.seen&bit != 0 {
+			l.err = string(unquote(l.str)) + " stands in it twice"
+			return
+		}
+		l.seen |= bit
 	}
 	l.state = wantColon
 }
@@ -224,6 +255,7 @@ func (l *look) quote() {
 		return
 	}
 	l.str = l.str[:0]
+	l.wanted = !l.isKey && l.wants()
 	l.state = inString
 }
 
@@ -239,8 +271,19 @@ func (l *look) open(c byte) {
 		l.err = "it is nested too deeply"
 		return
 	}
-	l.kinds = append(l.kinds[:l.depth], c)
+	r := roleMessage
+	if l.depth > 0 {
+		name := l.name
+		if l.kinds[l.depth-1] == '[' {
+			name = wordOther
+		}
+		r = roleOf(l.roles[l.depth-1], name, c)
+	} else if l.batch {
+		r = roleBatch
+	}
+	l.kinds, l.roles = append(l.kinds[:l.depth], c), append(l.roles[:l.depth], r)
 	l.depth++
+	l.begin(r)
 	if l.state = wantFirst; c == '[' {
 		l.state = wantItem
 	}
@@ -258,6 +301,7 @@ func (l *look) close(c byte) {
 		return
 	}
 	l.depth--
+	l.end(l.roles[l.depth])
 	l.after()
 }
 
@@ -267,11 +311,11 @@ func (l *look) endScalar() {
 		l.err = "it is no valid JSON"
 		return
 	}
-	if l.depth == 1 {
-		switch l.key {
-		case "stream":
+	if l.depth > 0 && l.roles[l.depth-1] == roleMessage {
+		switch l.name {
+		case wordStream:
 			l.stream = s == "true"
-		case "max_tokens":
+		case wordMaxTokens:
 			if n, err := strconv.ParseFloat(s, 64); err == nil && n >= 0 && n < 1e12 {
 				l.maxTokens = int64(n)
 			}

@@ -11,25 +11,96 @@ import (
 type route struct {
 	name    string // for grants and labels
 	method  string
-	path    string
-	item    bool // one more segment follows, an id
+	path    string // each {} is a segment that is an id
 	limit   int64
-	inspect bool // the body is a message request
+	inspect bool // the body is a message request, or a batch of them
 	stream  bool // may answer with a stream of events
+	form    bool // the body is a multipart form
+
+	// kind is what the first id of the path names, or what the route makes or lists; empty for what belongs to nobody.
+	kind string
+	does deed
 }
 
-const messageLimit = 32 << 20
+// deed is what a route does with its objects.
+type deed uint8
 
-// routing gives the routes by "METHOD path". Those with an id stand under the path with a trailing slash.
-func routing(allow []string) (map[string]*route, error) {
-	routes := map[string]*route{}
+const (
+	doesNothing deed = iota
+	doesMake         // the answer is a new object
+	doesList
+	doesShow   // the answer is the object
+	doesRead   // the answer is of the object, such as its content
+	doesChange // the answer is the object, or a part of it, changed
+	doesDelete // the answer says that the object is gone
+	doesPrune  // the answer says that a part of the object is gone
+)
+
+// once reports whether a request must not be repeated unless the provider cannot have acted on it.
+func (r *route) once() bool {
+	return r.does == doesMake || r.does == doesChange && r.form || r.does == doesDelete || r.does == doesPrune
+}
+
+// The largest bodies that the provider takes. It does not say how large a skill may be; its messages are the measure.
+const (
+	messageLimit = 32 << 20
+	batchLimit   = 256 << 20
+	fileLimit    = 500 << 20
+	formMargin   = 1 << 20 // what a form adds to its file
+)
+
+// routeTable finds a route: those without an id by "METHOD path", the others by their pattern.
+type routeTable struct {
+	exact    map[string]*route
+	patterns []*route
+}
+
+func (t *routeTable) add(r *route) {
+	if strings.Contains(r.path, "{}") {
+		t.patterns = append(t.patterns, r)
+		return
+	}
+	t.exact[r.method+" "+r.path] = r
+}
+
+// granted are the routes that an application may call only when it is given them by name: their objects outlive a request.
+func granted(name string) bool { return name == "batches" || name == "files" || name == "skills" }
+
+// routing gives the routes.
+func routing(allow []string) (*routeTable, error) {
+	const get, post, remove = http.MethodGet, http.MethodPost, http.MethodDelete
+	const batch, file, skill = "/v1/messages/batches/{}", "/v1/files/{}", "/v1/skills/{}"
+	routes := &routeTable{exact: map[string]*route{}}
 	for _, r := range []*route{
-		{name: "messages", method: http.MethodPost, path: "/v1/messages", limit: messageLimit, inspect: true, stream: true},
-		{name: "count_tokens", method: http.MethodPost, path: "/v1/messages/count_tokens", limit: messageLimit, inspect: true},
-		{name: "models", method: http.MethodGet, path: "/v1/models"},
-		{name: "models", method: http.MethodGet, path: "/v1/models/", item: true},
+		{name: "messages", method: post, path: "/v1/messages", limit: messageLimit, inspect: true, stream: true},
+		{name: "count_tokens", method: post, path: "/v1/messages/count_tokens", limit: messageLimit, inspect: true},
+		{name: "models", method: get, path: "/v1/models"},
+		{name: "models", method: get, path: "/v1/models/{}"},
+
+		{name: "batches", method: post, path: "/v1/messages/batches", limit: batchLimit, inspect: true, kind: kindBatch, does: doesMake},
+		{name: "batches", method: get, path: "/v1/messages/batches", kind: kindBatch, does: doesList},
+		{name: "batches", method: get, path: batch, kind: kindBatch, does: doesShow},
+		{name: "batches", method: post, path: batch + "/cancel", limit: 64 << 10, kind: kindBatch, does: doesChange},
+		{name: "batches", method: get, path: batch + "/results", kind: kindBatch, does: doesRead},
+		{name: "batches", method: remove, path: batch, kind: kindBatch, does: doesDelete},
+
+		{name: "files", method: post, path: "/v1/files", limit: fileLimit + formMargin, form: true, kind: kindFile, does: doesMake},
+		{name: "files", method: get, path: "/v1/files", kind: kindFile, does: doesList},
+		{name: "files", method: get, path: file, kind: kindFile, does: doesShow},
+		{name: "files", method: get, path: file + "/content", kind: kindFile, does: doesRead},
+		{name: "files", method: remove, path: file, kind: kindFile, does: doesDelete},
+
+		{name: "skills", method: post, path: "/v1/skills", limit: messageLimit, form: true, kind: kindSkill, does: doesMake},
+		{name: "skills", method: get, path: "/v1/skills", kind: kindSkill, does: doesList},
+		{name: "skills", method: get, path: skill, kind: kindSkill, does: doesShow},
+		{name: "skills", method: remove, path: skill, kind: kindSkill, does: doesDelete},
+		{name: "skills", method: post, path: skill + "/versions", limit: messageLimit, form: true, kind: kindSkill, does: doesChange},
+		{name: "skills", method: get, path: skill + "/versions", kind: kindSkill, does: doesRead},
+		{name: "skills", method: get, path: skill + "/versions/{}", kind: kindSkill, does: doesRead},
+		{name: "skills", method: get, path: skill + "/versions/{}/content", kind: kindSkill, does: doesRead},
+		{name: "skills", method: remove, path: skill + "/versions/{}", kind: kindSkill, does: doesPrune},
 	} {
-		routes[r.method+" "+r.path] = r
+		routes.add(r)
 	}
 	for _, line := range allow {
 		method, path, ok := strings.Cut(line, " ")
@@ -43,16 +114,16 @@ func routing(allow []string) (map[string]*route, error) {
 			return nil, bad("the method is neither GET nor POST")
 		case forbidden(path):
 			return nil, bad("the provider's administration is never served")
-		case routes[line] != nil:
+		case routes.exact[line] != nil:
 			return nil, bad("it is served already")
 		}
-		routes[line] = &route{name: "allowed", method: method, path: path, limit: messageLimit}
+		routes.exact[line] = &route{name: "allowed", method: method, path: path, limit: messageLimit}
 	}
 	return routes, nil
 }
 
 // forbidden are the paths that no configuration opens: administration, compliance, exchange of identities; and those whose objects belong
-// to somebody, which the gateway does not track.
+// to somebody, of which the routes above are all.
 func forbidden(path string) bool {
 	for _, p := range []string{"/v1/organizations", "/v1/compliance", "/v1/oauth", "/v1/messages/batches", "/v1/files", "/v1/skills"} {
 		if path == p || strings.HasPrefix(path, p+"/") {
@@ -80,23 +151,48 @@ func crooked(path string) bool {
 	return false
 }
 
-// find gives the route of a request, and the path to send. Without a route, known says that another method has one.
-func (g *Gateway) find(method, path string) (r *route, known bool) {
+// find gives the route of a request, and the first id in its path. Without a route, known says that another method has one.
+func (g *Gateway) find(method, path string) (r *route, id string, known bool) {
 	routes := g.rules.Load().routes
-	if r := routes[method+" "+path]; r != nil && !r.item {
-		return r, true
+	if r := routes.exact[method+" "+path]; r != nil {
+		return r, "", true
 	}
-	if i := strings.LastIndexByte(path, '/'); i > 0 {
-		if r := routes[method+" "+path[:i+1]]; r != nil && r.item && plainID(path[i+1:]) {
-			return r, true
+	for _, r := range routes.patterns {
+		if first, ok := fits(r.path, path); ok {
+			if r.method == method {
+				return r, first, true
+			}
+			known = true
 		}
 	}
 	for _, m := range []string{http.MethodGet, http.MethodPost} {
-		if r := routes[m+" "+path]; r != nil && !r.item {
-			return nil, true
-		}
+		known = known || routes.exact[m+" "+path] != nil
 	}
-	return nil, false
+	return nil, "", known
+}
+
+// fits reports whether a path is of a pattern, and gives its first id. Every id has the characters of the provider's ids alone.
+func fits(pattern, path string) (first string, ok bool) {
+	for {
+		before, rest, more := strings.Cut(pattern, "{}")
+		if !more {
+			return first, path == pattern
+		}
+		if path, ok = strings.CutPrefix(path, before); !ok {
+			return "", false
+		}
+		id := path
+		if i := strings.IndexByte(path, '/'); i >= 0 {
+			id = path[:i]
+		}
+		if !plainID(id) {
+			return "", false
+		}
+		if first == "" {
+			first = id
+		}
+		path, pattern = path[len(id):], rest
+	}
 }
 
 // plainID reports whether s has the characters of the provider's ids alone.

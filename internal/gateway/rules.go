@@ -18,7 +18,7 @@ type Rules struct {
 // ruleBook is what is in force. It is not changed.
 type ruleBook struct {
 	Rules
-	routes map[string]*route
+	routes *routeTable
 	hosts  map[string]bool // besides the addresses of listeners
 }
 

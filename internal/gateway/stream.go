@@ -125,6 +125,9 @@ func (s *stream) sift() (found kind, data []byte) {
 		s.scanned = 0
 		e := s.buf[s.ready : s.ready+n]
 		k := kindOf(e)
+		if s.x.claims && (k == eventStart || k == eventDelta || k == eventOther) {
+			s.g.claim(s.ctx, s.x, field(e, "data"))
+		}
 		switch k {
 		case eventStart, eventDelta:
 			s.x.usage.read(e)

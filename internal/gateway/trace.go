@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"net/http"
+	"strings"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -119,10 +120,7 @@ func (g *Gateway) traceEnd(r *http.Request, x *exchange, aborted bool, at time.T
 	}
 	route, name := "", "refused"
 	if x.route != nil {
-		name, route = x.route.name, x.route.path
-		if x.route.item {
-			route += "{id}"
-		}
+		name, route = x.route.name, strings.ReplaceAll(x.route.path, "{}", "{id}")
 	}
 	if t.attempt != nil {
 		if x.first > 0 {
