@@ -56,7 +56,7 @@ Code. It is signed with the key in the gateway's directory; only the gateway's o
 	f := cmd.Flags()
 	f.StringVar(&name, "app", "", "the application that will use it: letters, digits, - and _")
 	f.DurationVar(&life, "ttl", time.Hour, "how long it is valid, at most 24h")
-	f.StringArrayVar(&routes, "route", nil, "what it may call: messages, count_tokens or models; may be given several times (default all)")
+	f.StringArrayVar(&routes, "route", nil, "what it may call of what its application may: messages, count_tokens, models, batches, files, skills; may be given several times (default all)")
 	f.StringArrayVar(&models, "model", nil, "a model that it may name, also with * at the end; may be given several times (default all)")
 	stateFlag(cmd, &state)
 	return cmd

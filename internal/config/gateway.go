@@ -74,7 +74,7 @@ type OIDC struct {
 // App is what an application may do. What is zero does not limit.
 type App struct {
 	Models            []string `yaml:"models" help:"Models that it may name, exact or with * at the end."`
-	Routes            []string `yaml:"routes" help:"What it may call: messages, count_tokens, models, or allowed for what allow lists. Without it all."`
+	Routes            []string `yaml:"routes" help:"What it may call: messages, count_tokens, models, batches, files, skills, or allowed for what allow lists. Without it all but batches, files and skills."`
 	RequestsPerMinute int      `yaml:"requests_per_minute" help:"How many requests it may make in a minute."`
 	Concurrent        int      `yaml:"concurrent" help:"How many requests it may have at one time."`
 	TokensPerMinute   int      `yaml:"tokens_per_minute" help:"How many tokens it may use in a minute, in and out; reserved before a request, settled after it."`
@@ -245,7 +245,7 @@ func (g *Gateway) judgeIdentities(r *reader, what string) {
 }
 
 // gatewayRoutes are the names of routes that an application may be given.
-var gatewayRoutes = []string{"messages", "count_tokens", "models", "allowed"}
+var gatewayRoutes = []string{"messages", "count_tokens", "models", "batches", "files", "skills", "allowed"}
 
 func (a App) judge(r *reader, path, what, prices string) {
 	for i, name := range a.Routes {

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 
@@ -65,6 +66,22 @@ func (t *routeTable) add(r *route) {
 
 // granted are the routes that an application may call only when it is given them by name: their objects outlive a request.
 func granted(name string) bool { return name == "batches" || name == "files" || name == "skills" }
+
+// Granting is an App that may call what every application may, and the routes of these names besides: batches, files, skills. The error is of
+// kind Invalid.
+func Granting(names []string) (App, error) {
+	if len(names) == 0 {
+		return App{}, nil
+	}
+	a := App{Routes: []string{"messages", "count_tokens", "models", "allowed"}}
+	for _, n := range names {
+		if !granted(n) {
+			return App{}, fault.New(fault.Invalid, fmt.Sprintf("grant routes: %q is none that is granted", n), fault.Hint("there are batches, files and skills"))
+		}
+		a.Routes = append(a.Routes, n)
+	}
+	return a, nil
+}
 
 // routing gives the routes.
 func routing(allow []string) (*routeTable, error) {
