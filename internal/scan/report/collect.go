@@ -24,6 +24,14 @@ type At struct {
 	Path       string
 	Part       string
 	Object     string
+	// Layer is the zero AtLayer outside of the archives of container images.
+	Layer AtLayer
+}
+
+// AtLayer is a Layer in foreign words.
+type AtLayer struct {
+	Image, Command string
+	Number, Of     int
 }
 
 // Collector gathers what a scan finds. Its methods are safe for concurrent use.
@@ -101,6 +109,9 @@ func (c *Collector) Match(m scan.Match, at At) (first bool) {
 	p := Place{
 		Source: at.Source, Repository: c.mask.Text(at.Repository), Path: c.mask.Text(at.Path), Part: at.Part, Object: at.Object,
 		Line: m.Line, Offset: m.Offset, Form: m.Form, Inner: c.mask.Text(m.Inner), Allowed: m.Allowed,
+	}
+	if l := at.Layer; l.Of > 0 {
+		p.Layer = &Layer{Image: c.mask.Text(l.Image), Number: l.Number, Of: l.Of, Command: c.mask.Text(l.Command)}
 	}
 	k.Places = append(k.Places, p)
 	c.stream.place(k, p)

@@ -142,8 +142,20 @@ type Place struct {
 	// Form is the chain of decodings, outermost first, such as "base64>gzip".
 	Form string `json:"form,omitempty"`
 	// Inner is the path within an archive.
-	Inner   Text `json:"inner,omitzero"`
-	Allowed bool `json:"allowed,omitempty"`
+	Inner Text `json:"inner,omitzero"`
+	// Layer is set within the archive of a container image.
+	Layer   *Layer `json:"layer,omitempty"`
+	Allowed bool   `json:"allowed,omitempty"`
+}
+
+// Layer says what part of a container image holds a place. A later layer may delete the file: who has the image has this layer too.
+type Layer struct {
+	Image Text `json:"image,omitzero"`
+	// Number counts from 1 to Of, lowest first. It is 0 in the image's configuration, which holds its environment and the history of commands.
+	Number int `json:"number"`
+	Of     int `json:"of"`
+	// Command is what made the layer, as the image's history has it.
+	Command Text `json:"command,omitzero"`
 }
 
 // Exposure is what the history of one repository says about a key.

@@ -81,6 +81,9 @@ func (p Place) Where() string {
 // Detail says what else is known about a place, or nothing.
 func (p Place) Detail() string {
 	var parts []string
+	if p.Layer != nil {
+		parts = append(parts, p.Layer.words())
+	}
 	if p.Form != "" {
 		parts = append(parts, "in "+strings.ReplaceAll(p.Form, ">", " in "))
 	}
@@ -97,6 +100,25 @@ func (p Place) Detail() string {
 		parts = append(parts, "marked as allowed")
 	}
 	return strings.Join(parts, ", ")
+}
+
+func (l *Layer) words() string {
+	s := "configuration"
+	if l.Number > 0 {
+		s = fmt.Sprintf("layer %d of %d", l.Number, l.Of)
+	}
+	if !l.Image.IsZero() {
+		s += " of " + l.Image.s
+	}
+	if !l.Command.IsZero() {
+		const most = 80
+		command := l.Command.s
+		if cut := []rune(command); len(cut) > most {
+			command = string(cut[:most]) + "…"
+		}
+		s += ", made by " + command
+	}
+	return s
 }
 
 // Story tells an exposure in sentences without full stops, the most important first.

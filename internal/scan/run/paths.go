@@ -9,10 +9,12 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"syscall"
 
 	"github.com/keywright/keywright/internal/fault"
 	"github.com/keywright/keywright/internal/gitobj"
 	"github.com/keywright/keywright/internal/scan"
+	"github.com/keywright/keywright/internal/scan/image"
 	"github.com/keywright/keywright/internal/scan/report"
 	"github.com/keywright/keywright/internal/scan/tree"
 )
@@ -97,6 +99,7 @@ func (s *scanner) path(ctx context.Context, root string) ([]found, error) {
 		case tree.Link:
 			at.Part = "symbolic link"
 		case tree.Content:
+			at.Layer = s.layer(root, t.Path, t.Match.Inner)
 		}
 		s.match(t.Match, at)
 	})
@@ -112,6 +115,43 @@ func (s *scanner) path(ctx context.Context, root string) ([]found, error) {
 		add(home(root, r))
 	}
 	return repos, nil
+}
+
+// mostImages is how many archives are remembered that were looked at for layers.
+const mostImages = 64
+
+// layer says which part of a container image a member of the archive at path below root is. The archive is read a second time, once a key was
+// found in it.
+func (s *scanner) layer(root, path, inner string) report.AtLayer {
+	if inner == "" {
+		return report.AtLayer{}
+	}
+	name := root + "\x00" + path
+	i, known := s.images[name]
+	if !known {
+		if f, err := within(root, path); err == nil {
+			i = image.Read(f)
+			_ = f.Close()
+		}
+		if len(s.images) < mostImages {
+			s.images[name] = i
+		}
+	}
+	m, _ := i.Of(inner)
+	return report.AtLayer{Image: m.Image, Command: m.Command, Number: m.Layer, Of: m.Layers}
+}
+
+// within opens a file below root, and follows no link out of it.
+func within(root, path string) (*os.File, error) {
+	if path == "." {
+		return os.Open(root)
+	}
+	dir, err := os.OpenRoot(root)
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	return dir.OpenFile(filepath.FromSlash(path), os.O_RDONLY|syscall.O_NONBLOCK, 0)
 }
 
 // home gives the path of a repository from that of its git directory below root.

@@ -19,6 +19,7 @@ import (
 	"github.com/keywright/keywright/internal/fault"
 	"github.com/keywright/keywright/internal/scan"
 	"github.com/keywright/keywright/internal/scan/baseline"
+	"github.com/keywright/keywright/internal/scan/image"
 	"github.com/keywright/keywright/internal/scan/report"
 	"github.com/keywright/keywright/internal/scan/verify"
 	"github.com/keywright/keywright/internal/secret"
@@ -147,6 +148,9 @@ type scanner struct {
 	// several says that the report is about more than one repository.
 	several bool
 
+	// images holds the archives that were looked at for layers. It is used by one goroutine at a time, as sightings come.
+	images map[string]*image.Image
+
 	spotsMu sync.Mutex
 	spots   map[spot]bool
 }
@@ -165,7 +169,7 @@ func Run(ctx context.Context, o Options) (*report.Report, error) {
 	if len(o.Verify) > 0 && o.Hook == PreReceive {
 		return nil, fault.New(fault.Invalid, "scan: keys are not verified in a pre-receive hook", fault.Hint("whoever pushes would decide what this host sends"))
 	}
-	s := &scanner{o: o, progress: o.Progress, spots: map[spot]bool{}}
+	s := &scanner{o: o, progress: o.Progress, spots: map[spot]bool{}, images: map[string]*image.Image{}}
 	if len(o.Verify) > 0 {
 		v, err := verify.New(verify.Options{Families: o.Verify, URLs: o.VerifyURLs, UserAgent: "keywright/" + o.Version, Now: o.Now})
 		if err != nil {

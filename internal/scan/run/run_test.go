@@ -1,10 +1,14 @@
 package run_test
 
 import (
+	"archive/tar"
 	"bytes"
+	"compress/gzip"
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -310,6 +314,94 @@ func TestInventory(t *testing.T) {
 	if k := key(t, got, v); k.Known == nil || k.Known.Key != "prod-primary" || !strings.Contains(k.Next()[0], "keywright emergency prod-primary") {
 		t.Errorf("%+v", k)
 	}
+}
+
+// packed makes a tar file of names and contents in turn.
+func packed(t *testing.T, members ...string) string {
+	t.Helper()
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for i := 0; i < len(members); i += 2 {
+		if err := w.WriteHeader(&tar.Header{Name: members[i], Mode: 0o644, Size: int64(len(members[i+1]))}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write([]byte(members[i+1])); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+func gzipped(t *testing.T, text string) string {
+	t.Helper()
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	if _, err := z.Write([]byte(text)); err != nil {
+		t.Fatal(err)
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+// TestImagesAreSearchedLayerByLayer: a file that a later layer deletes, an argument of a command in the history, and one in the environment.
+func TestImagesAreSearchedLayerByLayer(t *testing.T) {
+	dir := t.TempDir()
+	fileText, fileV := fresh()
+	argText, argV := fresh()
+	envText, envV := fresh()
+	blobs := map[string]string{}
+	blob := func(content string) string {
+		sum := sha256.Sum256([]byte(content))
+		blobs["blobs/sha256/"+hex.EncodeToString(sum[:])] = content
+		return fmt.Sprintf(`{"digest":"sha256:%x"}`, sum)
+	}
+	below := blob(gzipped(t, packed(t, "app/.env", "A="+fileText+"\n")))
+	above := blob(packed(t, "app/.wh..env", ""))
+	config := blob(`{"config":{"Env":["KEY=` + envText + `"]},"history":[{"created_by":"COPY .env /app # buildkit"},{"created_by":"ENV KEY","empty_layer":true},{"created_by":"RUN |1 KEY=` + argText + ` rm /app/.env"}]}`)
+	manifest := blob(`{"config":` + config + `,"layers":[` + below + `,` + above + `]}`)
+	members := []string{"oci-layout", "{}", "index.json", `{"manifests":[` + strings.Replace(manifest, "}", `,"annotations":{"org.opencontainers.image.ref.name":"acme/app:1"}}`, 1) + `]}`}
+	for name, content := range blobs {
+		members = append(members, name, content)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "image.tar"), []byte(packed(t, members...)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "image.tgz"), []byte(gzipped(t, packed(t, members...))), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got := do(t, run.Options{Paths: []string{dir}})
+	want := map[string]report.Layer{}
+	for _, v := range []secret.Value{fileV, argV, envV} {
+		k := key(t, got, v)
+		if len(k.Places) != 2 {
+			t.Fatalf("%+v", k.Places)
+		}
+		for _, p := range k.Places {
+			if p.Layer == nil || p.Layer.Image.String() != "acme/app:1" || p.Layer.Of != 2 {
+				t.Fatalf("%+v", p)
+			}
+			want[string(k.Fingerprint)] = *p.Layer
+		}
+	}
+	if l := want[string(idOf(fileV))]; l.Number != 1 || l.Command.String() != "COPY .env /app # buildkit" {
+		t.Errorf("%+v", l)
+	}
+	if argL, envL := want[string(idOf(argV))], want[string(idOf(envV))]; argL.Number != 0 || envL.Number != 0 {
+		t.Errorf("%+v %+v", argL, envL)
+	}
+	if detail := key(t, got, fileV).Places[0].Detail(); !strings.HasPrefix(detail, "layer 1 of 2 of acme/app:1, made by COPY .env /app") {
+		t.Error(detail)
+	}
+	if !got.Complete {
+		t.Errorf("%+v", got.Gaps)
+	}
+	leaks(t, got, fileV)
+	leaks(t, got, argV)
 }
 
 func TestAnUnknownFormatOfObjectsIsNamed(t *testing.T) {
