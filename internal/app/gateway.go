@@ -94,7 +94,7 @@ func RunGateway(ctx context.Context, o GatewayOptions) (err error) {
 		defer f.Close()
 		lines := gateway.NewLines(f)
 		defer func() { err = errors.Join(err, lines.Close()) }()
-		options.Access = slog.New(slog.NewJSONHandler(lines, nil))
+		options.Access = lines
 	}
 	tlsConfig, err := o.tls()
 	if err != nil {

@@ -2,10 +2,81 @@ package gateway
 
 import (
 	"bufio"
+	"encoding/json"
 	"io"
+	"net/http"
+	"strconv"
 	"sync"
 	"time"
 )
+
+// accessLines lends the buffers that lines are put together in.
+var accessLines = sync.Pool{New: func() any { return new([]byte) }}
+
+// writeAccess writes the line of an exchange: one JSON object, always with the same members, times in UTC and microseconds. It holds words of
+// our own, names, counts and times, and of the provider the request id alone.
+func (g *Gateway) writeAccess(r *http.Request, x *exchange, aborted bool, now time.Time) {
+	app, route := "", ""
+	if x.app != nil {
+		app = x.app.name
+	}
+	if x.route != nil {
+		route = x.route.name
+	}
+	lent := accessLines.Get().(*[]byte)
+	b := append((*lent)[:0], `{"time":"`...)
+	b = now.UTC().AppendFormat(b, "2006-01-02T15:04:05.000000Z")
+	b = append(b, `","level":"INFO","msg":"request"`...)
+	b = member(b, "app", app)
+	b = member(b, "route", route)
+	b = member(b, "method", method(r.Method))
+	b = member(b, "model", g.modelLabel(x.model))
+	b = count(b, "status", int64(x.status))
+	b = member(b, "row", x.row)
+	b = member(b, "fingerprint", string(x.key))
+	b = member(b, "role", x.role)
+	b = count(b, "attempts", int64(x.attempts))
+	b = truth(b, "stream", x.stream)
+	b = truth(b, "cut", x.cut)
+	b = truth(b, "aborted", aborted)
+	b = count(b, "input_tokens", x.usage.input)
+	b = count(b, "output_tokens", x.usage.output)
+	b = count(b, "upstream_us", x.upstream.Microseconds())
+	b = count(b, "total_us", now.Sub(x.began).Microseconds())
+	b = member(b, "request_id", requestIDWord(x.requestID))
+	b = member(b, "trace_id", x.traceID())
+	b = append(b, "}\n"...)
+	_, _ = g.o.Access.Write(b) // a full disk stops no request; Lines gives the error at its end
+	*lent = b
+	accessLines.Put(lent)
+}
+
+func name(b []byte, name string) []byte {
+	b = append(b, `,"`...)
+	b = append(b, name...)
+	return append(b, `":`...)
+}
+
+// member adds a text. The usual one needs no quoting.
+func member(b []byte, key, text string) []byte {
+	b = name(b, key)
+	for i := range len(text) {
+		if c := text[i]; c < ' ' || c >= 0x7f || c == '"' || c == '\\' {
+			quoted, err := json.Marshal(text)
+			if err != nil {
+				quoted = []byte(`""`)
+			}
+			return append(b, quoted...)
+		}
+	}
+	b = append(b, '"')
+	b = append(b, text...)
+	return append(b, '"')
+}
+
+func count(b []byte, key string, n int64) []byte { return strconv.AppendInt(name(b, key), n, 10) }
+
+func truth(b []byte, key string, v bool) []byte { return strconv.AppendBool(name(b, key), v) }
 
 // Lines gathers the lines of a log and writes them together, at the latest after a fifth of a second, so that a line does not cost a system
 // call. A process that is killed loses that much. It is safe for concurrent use; Close writes the rest.

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -80,8 +79,7 @@ func benchProxy(kind, upstream, dir string) error {
 			return err
 		}
 		defer f.Close()
-		lines := func(w io.Writer) io.Writer { return NewLines(w) }
-		g, err := New(Options{Upstream: upstream, Identify: []Identifier{ids}, StateDir: dir, Access: slog.New(slog.NewJSONHandler(lines(f), nil)),
+		g, err := New(Options{Upstream: upstream, Identify: []Identifier{ids}, StateDir: dir, Access: NewLines(f),
 			Default: App{RequestsPerMinute: 1e9, TokensPerMinute: 1e12, Concurrent: 1e6, Models: []string{"claude-*"}}})
 		if err != nil {
 			return err

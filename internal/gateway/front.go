@@ -3,7 +3,6 @@ package gateway
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"maps"
 	"net"
 	"net/http"
@@ -313,25 +312,12 @@ func (g *Gateway) finish(r *http.Request, x *exchange, aborted bool) {
 	if aborted && r.Context().Err() != nil && x.status != 499 {
 		x.row = "hung up"
 	}
-	g.metrics.observe(g, x, time.Since(x.began))
-	g.traceEnd(r, x, aborted, time.Now())
-	if g.o.Access == nil {
-		return
+	now := time.Now()
+	g.metrics.observe(g, x, now.Sub(x.began))
+	g.traceEnd(r, x, aborted, now)
+	if g.o.Access != nil {
+		g.writeAccess(r, x, aborted, now)
 	}
-	app, route := "", ""
-	if x.app != nil {
-		app = x.app.name
-	}
-	if x.route != nil {
-		route = x.route.name
-	}
-	g.o.Access.LogAttrs(context.Background(), slog.LevelInfo, "request",
-		slog.String("app", app), slog.String("route", route), slog.String("method", method(r.Method)), slog.String("model", g.modelLabel(x.model)),
-		slog.Int("status", x.status), slog.String("row", x.row), slog.String("fingerprint", string(x.key)), slog.String("role", x.role),
-		slog.Int("attempts", x.attempts), slog.Bool("stream", x.stream), slog.Bool("cut", x.cut), slog.Bool("aborted", aborted),
-		slog.Int64("input_tokens", x.usage.input), slog.Int64("output_tokens", x.usage.output),
-		slog.Int64("upstream_us", x.upstream.Microseconds()), slog.Int64("total_us", time.Since(x.began).Microseconds()),
-		slog.String("request_id", requestIDWord(x.requestID)), slog.String("trace_id", x.traceID()))
 }
 
 func method(m string) string {

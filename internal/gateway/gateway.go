@@ -12,6 +12,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -73,8 +74,10 @@ type Options struct {
 	StateDir string
 	// SpillDir is where large bodies go, into files without a name. Empty means the system's temporary directory.
 	SpillDir string
-	// Log receives value-free lines for operators. Access receives one line for each request. Nil logs nothing.
-	Log, Access *slog.Logger
+	// Log receives value-free lines for operators; nil logs nothing.
+	Log *slog.Logger
+	// Access receives one line of JSON for each request, in one Write; NewLines gathers them. Nil writes none.
+	Access io.Writer
 	// Events receives what happened to keys, in order, from one goroutine at a time. It must not block for long, and must not call the
 	// Gateway. Nil drops them.
 	Events func(event.Event)

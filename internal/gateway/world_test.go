@@ -63,7 +63,7 @@ func start(t *testing.T, so simulator.Options, change func(o *Options)) *world {
 	w := &world{t: t, sim: simulator.New(so), log: &buffer{}, access: &buffer{}}
 	up := httptest.NewServer(w.sim.Handler())
 	t.Cleanup(up.Close)
-	o := Options{Upstream: up.URL, Open: true, Log: slog.New(slog.NewJSONHandler(w.log, nil)), Access: slog.New(slog.NewJSONHandler(w.access, nil)), Events: w.event}
+	o := Options{Upstream: up.URL, Open: true, Log: slog.New(slog.NewJSONHandler(w.log, nil)), Access: w.access, Events: w.event}
 	if change != nil {
 		change(&o)
 	}
