@@ -35,7 +35,7 @@ type scanFlags struct {
 	verify                                      []string
 	urls                                        []string
 	baselines, knownKeys                        []string
-	trust, hint, all, again, known              bool
+	trust, hint, all, again, known, strict      bool
 	format, output                              string
 	staged, preReceive                          bool
 	prePush                                     string
@@ -54,6 +54,7 @@ func (f *scanFlags) where(fs *pflag.FlagSet) {
 	fs.StringArrayVar(&f.knownKeys, "known-keys", nil, "`FILE` that names keys of an unfamiliar shape to look for; may be given several times")
 	fs.BoolVar(&f.known, "known", false, "search histories too for known keys of an unfamiliar shape, which reads every object whole")
 	fs.BoolVar(&f.trust, "trust-repo-ignores", false, "in hooks and CI, let allow marks and a baseline in what is scanned count")
+	fs.BoolVar(&f.strict, "strict", false, "count archives that cannot be opened, and limits that are reached, as not searched")
 	fs.BoolVar(&f.hint, "hint", false, "show the public prefix and the last four characters of each key")
 	fs.BoolVar(&f.again, "again", false, "search all of a history, not only what is new since the last scan of it, and remember nothing")
 	fs.IntVar(&f.workers, "workers", 0, "how many goroutines search (default one for each processor)")
@@ -229,7 +230,7 @@ func (c *console) newScan(cmd *cobra.Command, args []string, f scanFlags) (*scan
 	s := &scanning{c: c, masker: report.NewMasker(scan.New(scan.Options{}))}
 	s.o = run.Options{
 		Paths: args, Stdin: c.in, RespectGitignore: f.gitignore, FollowExternal: f.external,
-		Verify: f.verify, Hint: f.hint, Workers: f.workers, Version: Version(), Progress: &run.Progress{},
+		Verify: f.verify, Hint: f.hint, Strict: f.strict, Workers: f.workers, Version: Version(), Progress: &run.Progress{},
 	}
 	if f.workers <= 0 {
 		s.o.Workers = runtime.GOMAXPROCS(0)

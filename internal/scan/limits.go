@@ -37,6 +37,25 @@ func (l Limits) withDefaults() Limits {
 	return l
 }
 
+// Closed reports whether a reason says that the content itself could not be opened: it is damaged, encrypted, or packed in an unknown way. What
+// can be read of it was searched.
+func Closed(reason string) bool {
+	switch reason {
+	case ReasonDamaged, ReasonEncrypted, ReasonMethod, ReasonLength:
+		return true
+	}
+	return false
+}
+
+// Limited reports whether a reason says that one of the Limits was reached.
+func Limited(reason string) bool {
+	switch reason {
+	case ReasonOutput, ReasonTime, ReasonDepth, ReasonRatio, ReasonMembers, ReasonRun, ReasonDictionary:
+		return true
+	}
+	return false
+}
+
 // The reasons of gaps.
 const (
 	ReasonStopped    = "stopped"

@@ -36,6 +36,13 @@ func (r *Report) Annotations(w io.Writer) error {
 		}
 		p.line("::warning title=keywright::" + message(g.sentence()))
 	}
+	for i, g := range r.Unopened {
+		if i == someGaps {
+			p.line("::notice title=keywright::" + message(count(len(r.Unopened)+r.MoreUnopened-i, "part")+" more not looked into"))
+			break
+		}
+		p.line("::notice title=keywright::" + message("not looked into: "+g.phrase()))
+	}
 	p.line("::notice title=keywright::" + message(r.Summary()))
 	return p.err
 }

@@ -34,21 +34,35 @@ type AtLayer struct {
 	Number, Of     int
 }
 
+// Strict says what of that which could not be looked into makes a report incomplete.
+type Strict uint8
+
+// The choices.
+const (
+	Lenient      Strict = iota // nothing
+	StrictLimits               // what lies behind a limit, since whoever wrote the content chose to exceed it
+	StrictAll                  // damaged and encrypted archives too
+)
+
 // Collector gathers what a scan finds. Its methods are safe for concurrent use.
 type Collector struct {
 	mask *Masker
 	// Stream is told about each place and gap as it comes, when it is not nil. It is called with the Collector locked.
 	stream *Stream
 
-	mu       sync.Mutex
-	keys     map[scan.ID]*Key
-	seen     map[seenPlace]bool
-	counts   Counts
-	gaps     []Gap
-	moreGaps int
-	tooMany  bool
-	notes    []string
-	scanned  Scanned
+	strict Strict
+
+	mu           sync.Mutex
+	keys         map[scan.ID]*Key
+	seen         map[seenPlace]bool
+	counts       Counts
+	gaps         []Gap
+	moreGaps     int
+	unopened     []Gap
+	moreUnopened int
+	tooMany      bool
+	notes        []string
+	scanned      Scanned
 }
 
 type seenPlace struct {
@@ -59,8 +73,8 @@ type seenPlace struct {
 }
 
 // NewCollector makes an empty Collector. stream may be nil.
-func NewCollector(m *Masker, stream *Stream) *Collector {
-	return &Collector{mask: m, stream: stream, keys: map[scan.ID]*Key{}, seen: map[seenPlace]bool{}}
+func NewCollector(m *Masker, stream *Stream, strict Strict) *Collector {
+	return &Collector{mask: m, stream: stream, strict: strict, keys: map[scan.ID]*Key{}, seen: map[seenPlace]bool{}}
 }
 
 // Masker gives the Masker of the Collector.
@@ -144,6 +158,15 @@ func (c *Collector) Gap(g Gap) {
 }
 
 func (c *Collector) gap(g Gap) {
+	if scan.Closed(g.Reason) && c.strict < StrictAll || scan.Limited(g.Reason) && c.strict < StrictLimits {
+		if len(c.unopened) >= mostGaps {
+			c.moreUnopened++
+			return
+		}
+		c.unopened = append(c.unopened, g)
+		c.stream.unopened(g)
+		return
+	}
 	if len(c.gaps) >= mostGaps {
 		c.moreGaps++
 		return
@@ -183,9 +206,12 @@ func (c *Collector) Keys() int {
 func (c *Collector) Report() *Report {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	r := &Report{Format: Format, Scanned: c.scanned, Counts: c.counts, Keys: []Key{}, Gaps: c.gaps, MoreGaps: c.moreGaps, Notes: c.notes}
+	r := &Report{Format: Format, Scanned: c.scanned, Counts: c.counts, Keys: []Key{}, Gaps: c.gaps, MoreGaps: c.moreGaps, Unopened: c.unopened, MoreUnopened: c.moreUnopened, Notes: c.notes}
 	if r.Gaps == nil {
 		r.Gaps = []Gap{}
+	}
+	if r.Unopened == nil {
+		r.Unopened = []Gap{}
 	}
 	for _, k := range c.keys {
 		r.Keys = append(r.Keys, *k)
@@ -221,11 +247,13 @@ func (r *Report) Finish(version string, started time.Time, took time.Duration) {
 	slices.SortFunc(r.Keys, func(a, b Key) int {
 		return cmp.Or(cmp.Compare(urgency(&b), urgency(&a)), cmp.Compare(b.Grade, a.Grade), cmp.Compare(a.Fingerprint, b.Fingerprint))
 	})
-	slices.SortFunc(r.Gaps, func(a, b Gap) int {
-		return cmp.Or(strings.Compare(a.Repository.s, b.Repository.s), strings.Compare(a.Path.s, b.Path.s), strings.Compare(a.Object, b.Object),
-			strings.Compare(a.Inner.s, b.Inner.s), strings.Compare(a.Reason, b.Reason))
-	})
-	r.Gaps = alike(r.Gaps)
+	for _, list := range []*[]Gap{&r.Gaps, &r.Unopened} {
+		slices.SortFunc(*list, func(a, b Gap) int {
+			return cmp.Or(strings.Compare(a.Repository.s, b.Repository.s), strings.Compare(a.Path.s, b.Path.s), strings.Compare(a.Object, b.Object),
+				strings.Compare(a.Inner.s, b.Inner.s), strings.Compare(a.Reason, b.Reason))
+		})
+		*list = alike(*list)
+	}
 }
 
 // alike joins neighbours that say the same.

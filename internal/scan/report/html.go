@@ -18,7 +18,7 @@ type htmlView struct {
 	Summary, Started, Version string
 	Complete                  bool
 	Keys, Ignored             []htmlKey
-	Gaps, Notes               []string
+	Gaps, Unopened, Notes     []string
 }
 
 type htmlKey struct {
@@ -61,13 +61,18 @@ func (r *Report) view() htmlView {
 		h.Next = k.Next()
 		v.Keys = append(v.Keys, h)
 	}
-	for _, g := range r.Gaps {
-		v.Gaps = append(v.Gaps, g.sentence())
-	}
-	if r.MoreGaps > 0 {
-		v.Gaps = append(v.Gaps, count(r.MoreGaps, "part")+" more")
-	}
+	v.Gaps, v.Unopened = phrases(r.Gaps, r.MoreGaps), phrases(r.Unopened, r.MoreUnopened)
 	return v
+}
+
+func phrases(gaps []Gap, more int) (all []string) {
+	for _, g := range gaps {
+		all = append(all, g.phrase())
+	}
+	if more > 0 {
+		all = append(all, count(more, "part")+" more")
+	}
+	return all
 }
 
 const page = `<!DOCTYPE html>
@@ -104,6 +109,8 @@ td{border-top:1px solid #d0d0d0;padding:.2rem .5rem .2rem 0;vertical-align:top}
 <ul>{{range .Ignored}}<li><code>{{.ID}}</code> {{.Name}}: {{.Why}}</li>{{end}}</ul>
 {{end}}{{if .Gaps}}<h2>Not searched</h2>
 <ul>{{range .Gaps}}<li>{{.}}</li>{{end}}</ul>
+{{end}}{{if .Unopened}}<h2>Not looked into</h2>
+<ul>{{range .Unopened}}<li>{{.}}</li>{{end}}</ul>
 {{end}}{{if .Notes}}<h2>Notes</h2>
 <ul>{{range .Notes}}<li>{{.}}</li>{{end}}</ul>
 {{end}}</body>

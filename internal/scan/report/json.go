@@ -14,7 +14,7 @@ func (r *Report) JSON(w io.Writer) error {
 	return enc.Encode(r)
 }
 
-// Stream writes JSON Lines while a scan runs: objects of type "place" and "gap" as they are found, and at the end one "key" for each key and one
+// Stream writes JSON Lines while a scan runs: objects of type "place", "gap" and "unopened" as they are found, and at the end one "key" for each key and one
 // "summary". A nil Stream writes nothing. It is safe for concurrent use.
 type Stream struct {
 	mu  sync.Mutex
@@ -61,6 +61,13 @@ func (s *Stream) gap(g Gap) {
 	}{"gap", g})
 }
 
+func (s *Stream) unopened(g Gap) {
+	s.write(struct {
+		Type     string `json:"type"`
+		Unopened Gap    `json:"unopened"`
+	}{"unopened", g})
+}
+
 // End writes the keys and the summary, and gives the first error of any write.
 func (s *Stream) End(r *Report) error {
 	for i := range r.Keys {
@@ -91,8 +98,9 @@ func (s *Stream) End(r *Report) error {
 		Scanned  Scanned  `json:"scanned"`
 		Counts   Counts   `json:"counts"`
 		MoreGaps int      `json:"more_gaps,omitempty"`
+		More     int      `json:"more_unopened,omitempty"`
 		Notes    []string `json:"notes,omitempty"`
-	}{"summary", r.Format, r.Version, r.Seconds, r.Complete, r.Scanned, r.Counts, r.MoreGaps, r.Notes})
+	}{"summary", r.Format, r.Version, r.Seconds, r.Complete, r.Scanned, r.Counts, r.MoreGaps, r.MoreUnopened, r.Notes})
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.err

@@ -30,14 +30,18 @@ func (r *Report) Markdown(w io.Writer) error {
 		}
 	}
 	p.list("## Ignored", ignored)
-	var gaps []string
-	for _, g := range r.Gaps {
-		gaps = append(gaps, "- "+md(strings.TrimPrefix(g.sentence(), "not searched: ")))
+	missed := func(title string, gaps []Gap, more int) {
+		var lines []string
+		for _, g := range gaps {
+			lines = append(lines, "- "+md(g.phrase()))
+		}
+		if more > 0 {
+			lines = append(lines, fmt.Sprintf("- and %d more", more))
+		}
+		p.list(title, lines)
 	}
-	if r.MoreGaps > 0 {
-		gaps = append(gaps, fmt.Sprintf("- and %d more", r.MoreGaps))
-	}
-	p.list("## Not searched", gaps)
+	missed("## Not searched", r.Gaps, r.MoreGaps)
+	missed("## Not looked into", r.Unopened, r.MoreUnopened)
 	var notes []string
 	for _, n := range r.Notes {
 		notes = append(notes, "- "+md(n))

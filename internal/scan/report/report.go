@@ -21,7 +21,7 @@ type Report struct {
 	Version string    `json:"version"` // of Keywright
 	Started time.Time `json:"started"`
 	Seconds float64   `json:"seconds"`
-	// Complete is false when anything was not searched; Gaps says what.
+	// Complete is false when a file, an object or a repository was not searched; Gaps says which.
 	Complete bool    `json:"complete"`
 	Scanned  Scanned `json:"scanned"`
 	Counts   Counts  `json:"counts"`
@@ -30,6 +30,11 @@ type Report struct {
 	Gaps []Gap `json:"gaps"`
 	// MoreGaps counts gaps beyond those listed.
 	MoreGaps int `json:"more_gaps,omitempty"`
+	// Unopened is what was read and could not be looked into: archives that are damaged or encrypted, and what lies behind a limit. It leaves
+	// the report complete, unless Strict asked for more.
+	Unopened []Gap `json:"unopened"`
+	// MoreUnopened counts those beyond the ones that are listed.
+	MoreUnopened int `json:"more_unopened,omitempty"`
 	// Notes are remarks in Keywright's own words.
 	Notes []string `json:"notes,omitempty"`
 }

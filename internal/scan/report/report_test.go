@@ -41,7 +41,7 @@ var hostile = []string{
 
 // sample gives a report whose every foreign text is foreign.
 func sample(m *Masker, foreign string) *Report {
-	c := NewCollector(m, nil)
+	c := NewCollector(m, nil, Lenient)
 	at := time.Date(2026, 11, 3, 10, 0, 0, 0, time.UTC)
 	text := m.Text(foreign)
 	digest := apikey.Digest{1, 2, 3}
@@ -330,7 +330,7 @@ func TestSARIFHasTheRequiredShape(t *testing.T) {
 
 func TestSARIFFingerprintsSurviveAMoveWithinTheFile(t *testing.T) {
 	at := func(lines ...int) []string {
-		c := NewCollector(masker(), nil)
+		c := NewCollector(masker(), nil, Lenient)
 		for _, l := range lines {
 			c.Match(scan.Match{Grade: scan.Exact, ID: "kf_1", Line: l, Offset: int64(l)}, At{Source: "file", Path: "a"})
 		}
@@ -371,7 +371,7 @@ func one(t *testing.T, v any) map[string]any {
 }
 
 func TestAReportIsBounded(t *testing.T) {
-	c := NewCollector(masker(), nil)
+	c := NewCollector(masker(), nil, Lenient)
 	for i := range mostPlaces + 10 {
 		c.Match(scan.Match{Grade: scan.Exact, ID: "kf_1", Line: i + 1, Offset: int64(i)}, At{Source: "file", Path: "a"})
 	}
@@ -388,7 +388,7 @@ func TestAReportIsBounded(t *testing.T) {
 func TestStreamSaysPlacesAsTheyCome(t *testing.T) {
 	var b bytes.Buffer
 	s := NewStream(&b)
-	c := NewCollector(masker(), s)
+	c := NewCollector(masker(), s, Lenient)
 	c.Match(scan.Match{Family: "anthropic", Kind: "API key", Grade: scan.Exact, ID: "kf_1", Line: 3}, At{Source: "file", Path: "a"})
 	if got := b.String(); !strings.Contains(got, `"type":"place"`) || !strings.Contains(got, `"grade":"exact"`) {
 		t.Errorf("after the first place: %q", got)

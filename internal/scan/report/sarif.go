@@ -111,6 +111,9 @@ func (r *Report) SARIF(w io.Writer) error {
 	for _, g := range r.Gaps {
 		inv.Notifications = append(inv.Notifications, sarifNotification{Level: "warning", Message: sarifMessage{Text: g.sentence()}})
 	}
+	for _, g := range r.Unopened {
+		inv.Notifications = append(inv.Notifications, sarifNotification{Level: "note", Message: sarifMessage{Text: "not looked into: " + g.phrase()}})
+	}
 	for i := range r.Keys {
 		k := &r.Keys[i]
 		id := k.Rule()
@@ -223,11 +226,14 @@ func (k *Key) sentence(p Place) string {
 	return s + ". Rotate it first; rewrite history last."
 }
 
-func (g Gap) sentence() string {
+func (g Gap) sentence() string { return "not searched: " + g.phrase() }
+
+// phrase says what it is about, and why.
+func (g Gap) phrase() string {
 	if what := g.What(); what != "" {
-		return "not searched: " + what + ": " + g.Why()
+		return what + ": " + g.Why()
 	}
-	return "not searched: " + g.Why()
+	return g.Why()
 }
 
 // uri gives the path as a relative or absolute URI reference, with everything escaped that is not plain.

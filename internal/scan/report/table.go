@@ -136,11 +136,16 @@ func (i *Ignored) words() string {
 }
 
 func (p *printer) gaps(r *Report, o TableOptions) {
-	if len(r.Gaps) == 0 {
+	p.missed("not searched:", r.Gaps, r.MoreGaps, o)
+	p.missed("not looked into:", r.Unopened, r.MoreUnopened, o)
+}
+
+func (p *printer) missed(title string, gaps []Gap, more int, o TableOptions) {
+	if len(gaps) == 0 {
 		return
 	}
-	p.line("not searched:")
-	shown := r.Gaps
+	p.line(title)
+	shown := gaps
 	if !o.All && len(shown) > someGaps {
 		shown = shown[:someGaps]
 	}
@@ -151,7 +156,7 @@ func (p *printer) gaps(r *Report, o TableOptions) {
 		}
 		p.line(s)
 	}
-	if n := len(r.Gaps) - len(shown) + r.MoreGaps; n > 0 {
+	if n := len(gaps) - len(shown) + more; n > 0 {
 		p.line(fmt.Sprintf("  and %s more", count(n, "part")))
 	}
 	p.line("")
@@ -191,9 +196,11 @@ func (r *Report) Story(w io.Writer, k *Key, o TableOptions) error {
 	for i, s := range k.Next() {
 		p.line(fmt.Sprintf("  %d. %s", i+1, s))
 	}
-	if !r.Complete {
+	if !r.Complete || len(r.Unopened) > 0 {
 		p.line("")
 		p.gaps(r, o)
+	}
+	if !r.Complete {
 		p.line(o.paint("the search was incomplete: there may be more places", "33"))
 	}
 	return p.err

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/keywright/keywright/internal/scan"
 )
 
 func TestUsageSaysHowFarItIsKnown(t *testing.T) {
@@ -124,5 +126,32 @@ func TestUsageIsInTheStory(t *testing.T) {
 	k.Usage.Why = "refused"
 	if steps := strings.Join(k.Next(), "\n"); strings.Contains(steps, "above, to") || !strings.Contains(steps, "Look at its usage") {
 		t.Error(steps)
+	}
+}
+
+func TestWhatWasNotLookedIntoIsInEveryFormat(t *testing.T) {
+	at := NewMasker(scan.New(scan.Options{})).Text("dir/locked.zip")
+	gap := Gap{Path: at, Reason: scan.ReasonEncrypted}
+	r := &Report{Complete: true, Unopened: []Gap{gap}, Keys: []Key{{Fingerprint: "kf_0123456789abcdef"}}}
+	for name, write := range map[string]func(*strings.Builder) error{
+		"table":       func(b *strings.Builder) error { return r.Table(b, TableOptions{}) },
+		"story":       func(b *strings.Builder) error { return r.Story(b, &r.Keys[0], TableOptions{}) },
+		"json":        func(b *strings.Builder) error { return r.JSON(b) },
+		"jsonl":       func(b *strings.Builder) error { NewCollector(nil, NewStream(b), Lenient).Gap(gap); return nil },
+		"markdown":    func(b *strings.Builder) error { return r.Markdown(b) },
+		"html":        func(b *strings.Builder) error { return r.HTML(b) },
+		"sarif":       func(b *strings.Builder) error { return r.SARIF(b) },
+		"annotations": func(b *strings.Builder) error { return r.Annotations(b) },
+	} {
+		var b strings.Builder
+		if err := write(&b); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if text := b.String(); !strings.Contains(text, "dir/locked.zip") || !strings.Contains(text, "encrypted") || !strings.Contains(text, "not looked into") && !strings.Contains(text, "Not looked into") && !strings.Contains(text, `"unopened"`) {
+			t.Errorf("%s: %s", name, text)
+		}
+	}
+	if !strings.Contains(r.Summary(), "1 part not looked into · complete") {
+		t.Error(r.Summary())
 	}
 }

@@ -291,6 +291,9 @@ func (r *Report) Summary() string {
 	if n := r.Counts.BaselineRefused; n > 0 {
 		parts = append(parts, count(n, "baseline entry")+" not honoured")
 	}
+	if n := len(r.Unopened) + r.MoreUnopened; n > 0 {
+		parts = append(parts, count(n, "part")+" not looked into")
+	}
 	if r.Complete {
 		parts = append(parts, "complete")
 	} else {

@@ -96,6 +96,10 @@ type Options struct {
 	// IgnoreMarks says that allow marks do not count; they are counted.
 	IgnoreMarks bool
 
+	// Strict makes a report incomplete by what could not be looked into: damaged and encrypted archives, and what lies behind a limit. In hooks
+	// limits always count so.
+	Strict bool
+
 	// Hint adds the public prefix and the last four characters of each value.
 	Hint bool
 
@@ -205,7 +209,14 @@ func (s *scanner) build() {
 	s.search = scan.New(so)
 	so.Keep = false
 	s.names = report.NewMasker(scan.New(so))
-	s.sink = report.NewCollector(s.names, s.o.Stream)
+	strict := report.Lenient
+	switch {
+	case s.o.Strict:
+		strict = report.StrictAll
+	case s.o.Hook != NoHook:
+		strict = report.StrictLimits
+	}
+	s.sink = report.NewCollector(s.names, s.o.Stream, strict)
 	s.keep = &keeper{values: map[scan.ID]scan.Match{}}
 }
 

@@ -2,6 +2,7 @@ package run_test
 
 import (
 	"archive/tar"
+	"archive/zip"
 	"bytes"
 	"compress/gzip"
 	"context"
@@ -402,6 +403,60 @@ func TestImagesAreSearchedLayerByLayer(t *testing.T) {
 	}
 	leaks(t, got, fileV)
 	leaks(t, got, argV)
+}
+
+// locked makes a zip file with one encrypted member.
+func locked(t *testing.T) string {
+	t.Helper()
+	var b bytes.Buffer
+	w := zip.NewWriter(&b)
+	m, err := w.CreateRaw(&zip.FileHeader{Name: "a.txt", Flags: 1, Method: zip.Store, CompressedSize64: 12, UncompressedSize64: 12})
+	if err == nil {
+		_, err = m.Write([]byte("0123456789ab"))
+	}
+	if err != nil || w.Close() != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+func TestWhatCannotBeLookedIntoIsSaidApart(t *testing.T) {
+	r := newRepo(t)
+	r.write("locked.zip", locked(t))
+	whole := gzipped(t, strings.Repeat("text ", 50_000))
+	r.write("damaged.gz", whole[:len(whole)/2])
+	bomb := gzipped(t, strings.Repeat("\x00", 20<<20))
+	r.write("bomb.gz", bomb)
+	reasons := func(gaps []report.Gap) (all []string) {
+		for _, g := range gaps {
+			all = append(all, filepath.Base(g.Path.String())+" "+g.Reason)
+		}
+		return all
+	}
+	want := []string{"bomb.gz " + scan.ReasonRatio, "damaged.gz " + scan.ReasonDamaged, "locked.zip " + scan.ReasonEncrypted}
+	got := do(t, run.Options{Paths: []string{r.dir}})
+	if !got.Complete || len(got.Gaps) != 0 || !slices.Equal(reasons(got.Unopened), want) || !strings.Contains(got.Summary(), "3 parts not looked into · complete") {
+		t.Errorf("%+v %+v %s", got.Gaps, got.Unopened, got.Summary())
+	}
+	got = do(t, run.Options{Paths: []string{r.dir}, Strict: true})
+	if got.Complete || !slices.Equal(reasons(got.Gaps), want) || len(got.Unopened) != 0 {
+		t.Errorf("strict: %+v %+v", got.Gaps, got.Unopened)
+	}
+	// Who writes what a hook looks at chooses what exceeds a limit.
+	r.git("add", "-A")
+	got = do(t, run.Options{Paths: []string{r.dir}, Hook: run.Staged})
+	if got.Complete || !slices.Equal(reasons(got.Gaps), want[:1]) || !slices.Equal(reasons(got.Unopened), want[1:]) {
+		t.Errorf("staged: %+v %+v", got.Gaps, got.Unopened)
+	}
+	// History, also from what is remembered.
+	r.commit("one")
+	kept := memory{}
+	for range 2 {
+		got = do(t, run.Options{Paths: []string{r.dir}, History: run.OnlyHistory, States: kept, Detectors: "v1"})
+		if !got.Complete || len(got.Unopened) != 3 {
+			t.Errorf("history: %+v %+v", got.Gaps, got.Unopened)
+		}
+	}
 }
 
 func TestAnUnknownFormatOfObjectsIsNamed(t *testing.T) {
