@@ -19,12 +19,15 @@ import (
 
 // Row is one line of the truth: a key in a place, or a negative. It holds no value.
 type Row struct {
-	Place       string             `json:"place"` // what the hiding place is
-	Path        string             `json:"path"`  // below the folder
+	Place       string             `json:"place"`          // what the hiding place is
+	Path        string             `json:"path,omitempty"` // below the folder
 	Fingerprint apikey.Fingerprint `json:"fingerprint,omitempty"`
 	Family      string             `json:"family,omitempty"`
 	Kind        string             `json:"kind,omitempty"`
 	Near        bool               `json:"near,omitempty"` // the expected grade is near, not exact
+	// Of a key in a repository, Spots are all its places, and Exposure says what must be said of it.
+	Spots    []Spot    `json:"spots,omitempty"`
+	Exposure *Exposure `json:"exposure,omitempty"`
 }
 
 // Truth says what was planted.
