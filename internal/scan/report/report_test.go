@@ -285,7 +285,12 @@ func TestSARIFHasTheRequiredShape(t *testing.T) {
 			t.Error(log["version"])
 		}
 		run := one(t, log["runs"])
-		fields(t, run, "tool invocations columnKind results")
+		fields(t, run, "tool invocations columnKind originalUriBaseIds results")
+		bases := run["originalUriBaseIds"].(map[string]any)
+		for _, base := range bases {
+			fields(t, base.(map[string]any), "description")
+			fields(t, base.(map[string]any)["description"].(map[string]any), "text")
+		}
 		driver := run["tool"].(map[string]any)["driver"].(map[string]any)
 		fields(t, driver, "name informationUri version rules")
 		rules := driver["rules"].([]any)
@@ -312,7 +317,12 @@ func TestSARIFHasTheRequiredShape(t *testing.T) {
 			}
 			phys := one(t, res["locations"])["physicalLocation"].(map[string]any)
 			fields(t, phys, "artifactLocation region")
-			uri := phys["artifactLocation"].(map[string]any)["uri"].(string)
+			artifact := phys["artifactLocation"].(map[string]any)
+			fields(t, artifact, "uri uriBaseId")
+			if base, ok := artifact["uriBaseId"]; ok && bases[base.(string)] == nil {
+				t.Errorf("the base %q is not described", base)
+			}
+			uri := artifact["uri"].(string)
 			if u, err := url.Parse(uri); err != nil || u.Host != "" || uri == "" {
 				t.Errorf("uri %q: %v", uri, err)
 			}

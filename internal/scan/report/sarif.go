@@ -30,9 +30,15 @@ type sarifRun struct {
 	Tool struct {
 		Driver sarifDriver `json:"driver"`
 	} `json:"tool"`
-	Invocations []sarifInvocation `json:"invocations"`
-	ColumnKind  string            `json:"columnKind"`
-	Results     []sarifResult     `json:"results"`
+	Invocations []sarifInvocation    `json:"invocations"`
+	ColumnKind  string               `json:"columnKind"`
+	Bases       map[string]sarifBase `json:"originalUriBaseIds,omitempty"`
+	Results     []sarifResult        `json:"results"`
+}
+
+// sarifBase is a repository without files of its own, in which paths of its history stand.
+type sarifBase struct {
+	Description sarifMessage `json:"description"`
 }
 
 type sarifDriver struct {
@@ -82,7 +88,8 @@ type sarifLocation struct {
 
 type sarifPhysical struct {
 	Artifact struct {
-		URI string `json:"uri"`
+		URI  string `json:"uri"`
+		Base string `json:"uriBaseId,omitempty"`
 	} `json:"artifactLocation"`
 	Region *sarifRegion `json:"region,omitempty"`
 }
@@ -104,6 +111,22 @@ func (r *Report) SARIF(w io.Writer) error {
 	run := sarifRun{ColumnKind: "utf16CodeUnits", Results: []sarifResult{}}
 	run.Tool.Driver = sarifDriver{Name: "keywright", InformationURI: homepage, Version: r.Version, Rules: []sarifRule{}}
 	index := map[string]int{}
+	bases := map[Text]string{}
+	base := func(p Place) string {
+		if p.Repository.IsZero() || p.Path.IsZero() {
+			return ""
+		}
+		name, ok := bases[p.Repository]
+		if !ok {
+			name = "REPOSITORY-" + strconv.Itoa(len(bases)+1)
+			bases[p.Repository] = name
+			if run.Bases == nil {
+				run.Bases = map[string]sarifBase{}
+			}
+			run.Bases[name] = sarifBase{Description: sarifMessage{Text: p.Repository.s}}
+		}
+		return name
+	}
 	inv := sarifInvocation{ExecutionSuccessful: r.Complete}
 	if !r.Started.IsZero() {
 		inv.StartTimeUTC = r.Started.UTC().Format("2006-01-02T15:04:05.000Z")
@@ -130,7 +153,9 @@ func (r *Report) SARIF(w io.Writer) error {
 				inv.Notifications = append(inv.Notifications, sarifNotification{Level: "warning", Message: sarifMessage{Text: "more results than SARIF readers take were left out"}})
 				break
 			}
-			run.Results = append(run.Results, k.result(id, at, p, ordinal))
+			res := k.result(id, at, p, ordinal)
+			res.Locations[0].Physical.Artifact.Base = base(p)
+			run.Results = append(run.Results, res)
 		}
 	}
 	run.Invocations = []sarifInvocation{inv}

@@ -200,14 +200,14 @@ func isBundle(name string) bool {
 
 // spot is a place by what a person sees of it.
 type spot struct {
-	id                      scan.ID
-	path, part, form, inner string
-	line                    int
+	id                                  scan.ID
+	repository, path, part, form, inner string
+	line                                int
 }
 
 // again reports whether a place in a history says nothing new: the file still stands there, or another version of it does.
 func (s *scanner) again(m scan.Match, at report.At) bool {
-	k := spot{m.ID, at.Path, at.Part, m.Form, m.Inner, m.Line}
+	k := spot{m.ID, at.Repository, at.Path, at.Part, m.Form, m.Inner, m.Line}
 	if at.Path == "" || m.Grade == scan.Placeholder {
 		return false
 	}

@@ -52,13 +52,16 @@ func (s *scanner) repository(ctx context.Context, path, root string) error {
 	}
 	s.remember(ctx, path, res.State)
 	s.sink.Scanned(report.Scanned{Repositories: 1, Objects: res.Objects + res.Skipped, Commits: res.Commits})
-	name := func(p string) string { return historic(path, repo.WorkTree == "", p) }
 	for i := range res.Places {
 		p := &res.Places[i]
 		at := report.At{Source: "history", Part: p.Part, Object: p.Object.String()}
-		if p.Path != "" {
-			at.Path = name(p.Path)
-		} else if s.several {
+		// A path stands beside the files of a work tree; a bare repository is named apart.
+		switch bare := repo.WorkTree == "" && path != "."; {
+		case p.Path != "" && !bare:
+			at.Path = filepath.Join(path, p.Path)
+		case p.Path != "":
+			at.Repository, at.Path = strings.TrimSuffix(path, "/"), p.Path
+		case s.several:
 			at.Repository = path
 		}
 		s.match(p.Match, at)
@@ -155,18 +158,6 @@ func (s *scanner) remember(ctx context.Context, path string, state *history.Stat
 	}
 	if s.o.States.Save(abs, b) != nil {
 		s.sink.Note("what was searched could not be remembered: the next scan reads all of it again")
-	}
-}
-
-// historic gives a path in a repository as a person would name it: beside the files of a work tree, or behind the name of a bare one.
-func historic(repo string, bare bool, path string) string {
-	switch {
-	case !bare:
-		return filepath.Join(repo, path)
-	case repo == ".":
-		return path
-	default:
-		return strings.TrimSuffix(repo, "/") + ":" + path
 	}
 }
 
