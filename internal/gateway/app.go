@@ -13,13 +13,17 @@ import (
 type App struct {
 	// Models lists the models that it may name, exact or with a trailing "*".
 	Models []string
-	// Routes lists what it may call: messages, count_tokens, models, and allowed for the routes of Options.Allow. Empty means all.
+	// Routes lists what it may call: messages, count_tokens, models, batches, files, skills, and allowed for the routes of Options.Allow.
+	// Empty means all but batches, files and skills.
 	Routes []string
 	// RequestsPerMinute and TokensPerMinute bound the rate; tokens are reserved from the size of the request and max_tokens, and settled by
 	// what the provider counts. After a cut the reservation stands.
 	RequestsPerMinute, TokensPerMinute int64
 	// Concurrent bounds the requests at one time.
 	Concurrent int64
+	// Cache lists the routes whose answers are kept for a short time, and given to an identical request while the provider is down: messages,
+	// count_tokens, models. Empty means none.
+	Cache []string
 	// CostPerDay bounds the cost of a day in UTC, in the currency of Prices.
 	CostPerDay float64
 	// Prices gives the price of models, exact or by class ("haiku"). A model without a price is refused where CostPerDay is set.
@@ -72,7 +76,10 @@ func newAppState(name string, rules App) *appState {
 }
 
 func (a *appState) mayRoute(name string) bool {
-	return len(a.Routes) == 0 || slices.Contains(a.Routes, name)
+	if len(a.Routes) == 0 {
+		return !granted(name)
+	}
+	return slices.Contains(a.Routes, name)
 }
 
 // guarded reports whether the content of a request matters to a guard.
@@ -82,8 +89,8 @@ func (a *appState) guarded() bool {
 
 // guard admits a request and counts it as running, or says why not.
 func (a *appState) guard(x *exchange, l *look, caller Caller) *refusal {
-	if l != nil && (!matches(a.Models, x.model) || !matches(caller.Models, x.model)) {
-		return &refusal{status: 403, message: "this application may not use this model", row: "guard model"}
+	if refused := a.guardModel(x, l, caller); refused != nil {
+		return refused
 	}
 	if n := a.running.Add(1); a.Concurrent > 0 && n > a.Concurrent {
 		a.running.Add(-1)
@@ -96,25 +103,50 @@ func (a *appState) guard(x *exchange, l *look, caller Caller) *refusal {
 	return refused
 }
 
-func (a *appState) reserve(x *exchange, l *look) *refusal {
-	now := time.Now()
-	if wait := a.requests.take(1, now); wait > 0 {
-		return &refusal{status: 429, message: "this application has made too many requests in a minute", retryAfter: wait, row: "guard requests"}
+// guardModel refuses models that an application or a caller may not name.
+func (a *appState) guardModel(x *exchange, l *look, caller Caller) *refusal {
+	if l != nil && !l.batch && (!matches(a.Models, x.model) || !matches(caller.Models, x.model)) {
+		return &refusal{status: 403, message: "this application may not use this model", row: "guard model"}
 	}
-	if l == nil || x.route.name != "messages" {
-		return nil
-	}
-	// About four bytes make a token, and never fewer than one.
-	input, output := l.size/3+1, l.maxTokens
-	r := reservation{tokens: input + output, made: true, day: now.Unix() / 86400}
-	if a.CostPerDay > 0 {
-		var ok bool
-		if r.price, ok = a.Prices[x.model]; !ok {
-			if r.price, ok = a.Prices[verdict.Class(x.model)]; !ok {
-				return &refusal{status: 403, message: "the model has no price, and this application has a budget", row: "guard price"}
+	if l != nil && l.batch {
+		for model := range l.items {
+			if !matches(a.Models, model) || !matches(caller.Models, model) {
+				return &refusal{status: 403, message: "a request of the batch names a model that this application may not use", row: "guard model"}
 			}
 		}
-		r.cost = (float64(input)*r.price.Input + float64(output)*r.price.Output) / 1e6
+	}
+	return nil
+}
+
+// reserve sets aside what a request may use at most. Each message of a batch counts as a request of its own.
+func (a *appState) reserve(x *exchange, l *look) *refusal {
+	now := time.Now()
+	requests := int64(1)
+	if l != nil && l.batch {
+		requests = 0
+		for _, s := range l.items {
+			requests += s.items
+		}
+	}
+	if wait := a.requests.take(float64(max(requests, 1)), now); wait > 0 {
+		return &refusal{status: 429, message: "this application has made too many requests in a minute", retryAfter: wait, row: "guard requests"}
+	}
+	if l == nil || x.route.name != "messages" && !l.batch {
+		return nil
+	}
+	r := reservation{made: true, day: now.Unix() / 86400}
+	priced := true
+	if l.batch {
+		for model, s := range l.items {
+			priced = a.expect(&r, model, *s) && priced
+		}
+	} else {
+		priced = a.expect(&r, x.model, share{items: 1, size: l.size, maxTokens: l.maxTokens})
+	}
+	if !priced {
+		return &refusal{status: 403, message: "the model has no price, and this application has a budget", row: "guard price"}
+	}
+	if a.CostPerDay > 0 {
 		a.mu.Lock()
 		if a.day != r.day {
 			a.day, a.spent = r.day, 0
@@ -136,6 +168,23 @@ func (a *appState) reserve(x *exchange, l *look) *refusal {
 	return nil
 }
 
+// expect adds to a reservation what messages may use at most. It is false for a model that needs a price and has none.
+func (a *appState) expect(r *reservation, model string, s share) bool {
+	// About four bytes make a token, and never fewer than one.
+	input, output := s.size/3+s.items, s.maxTokens
+	r.tokens += input + output
+	if a.CostPerDay <= 0 {
+		return true
+	}
+	price, ok := a.Prices[model]
+	if !ok {
+		price, ok = a.Prices[verdict.Class(model)]
+	}
+	r.price = price
+	r.cost += (float64(input)*price.Input + float64(output)*price.Output) / 1e6
+	return ok
+}
+
 // settle replaces the reservation by what the provider counted. Where it did not count, because the request failed, all of it goes back;
 // after a cut or a hang-up in the middle of an answer it stands.
 func (a *appState) settle(x *exchange) {
@@ -146,8 +195,12 @@ func (a *appState) settle(x *exchange) {
 	u := x.usage
 	counted := u.input + u.cacheRead + u.cacheWrite
 	switch {
+	case x.cached: // the provider saw nothing of it
+		counted, u = 0, usage{}
 	case fine(x.status) && (counted == 0 && u.output == 0 || x.cut || x.row == "hung up"):
 		return
+	case x.route.does == doesMake && x.status >= 500:
+		return // the batch may have been made
 	case !fine(x.status):
 		counted, u = 0, usage{}
 	}

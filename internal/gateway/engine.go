@@ -36,6 +36,12 @@ type exchange struct {
 	breaker  *breaker
 	reserved reservation
 
+	queued    bool   // comes from the queue
+	ticket    bool   // went into it, and is answered
+	cacheable []byte // names the request in the cache; nil when its answer is not kept
+	cached    bool   // answered from there
+	local     bool   // answered in the gateway's own words, in place of the provider's
+
 	// What is told at the end.
 	key       apikey.Fingerprint
 	role      string
@@ -50,6 +56,8 @@ type exchange struct {
 	added     time.Duration // spent in the gateway itself
 	waited    time.Duration // for the caller's body
 	traced    traced
+
+	owning
 }
 
 type attempt struct {
@@ -93,14 +101,19 @@ func (e *engine) RoundTrip(out *http.Request) (*http.Response, error) {
 		g.scopes.giveBack(x)
 		x.breaker.giveBack(x)
 	}()
+	if list := g.degraded.now.Load(); list != nil {
+		if refused := g.keepAway(*list, x, out); refused != nil {
+			return g.instead(x, refused)
+		}
+	}
 	if until := x.breaker.blocked(x, time.Now()); !until.IsZero() {
-		return nil, &refusal{status: 529, message: "the provider is overloaded", retryAfter: time.Until(until), row: "breaker"}
+		return g.instead(x, &refusal{status: 529, message: "the provider is overloaded", retryAfter: time.Until(until), row: "breaker"})
 	}
 	c := g.pick(x)
 	if c.entry == nil {
-		return nil, nothingUsable(c, time.Now())
+		return g.instead(x, nothingUsable(c, time.Now()))
 	}
-	limit := x.began.Add(g.o.FirstByte)
+	limit := x.began.Add(g.o.FirstByte + x.waited)
 	for held := c.entry; ; {
 		res, o, err := g.try(out, x, held, limit)
 		if o.Name == "" { // the caller has gone, or the whole time is over
@@ -111,6 +124,9 @@ func (e *engine) RoundTrip(out *http.Request) (*http.Response, error) {
 		x.traceVerdict(o, res)
 		g.compare(x, held, res)
 		again, other := g.learn(x, held, o, limit)
+		if x.route.once() && !x.repeatable(res) {
+			again, other = false, false
+		}
 		if again && x.breaker.blocked(x, time.Now()).IsZero() {
 			wait := g.backoff(x.retries, res)
 			drop(res)
@@ -212,11 +228,14 @@ func (g *Gateway) try(out *http.Request, x *exchange, e *entry, limit time.Time)
 	if x.body.size != 0 {
 		req.ContentLength = x.body.size
 		req.Body = x.body.reader()
-		if x.body.replayable() {
+		if x.body.replayable() && !x.route.once() {
 			req.GetBody = func() (io.ReadCloser, error) { return x.body.reader(), nil }
 		}
 	} else {
 		req.Body, req.ContentLength = nil, 0
+	}
+	if x.route.once() {
+		req = x.watch(req)
 	}
 	x.attempts++
 	x.key, x.role = e.digest.Fingerprint(), g.role(e)
@@ -246,7 +265,14 @@ func (g *Gateway) try(out *http.Request, x *exchange, e *entry, limit time.Time)
 		if errors.As(err, &tooLarge) {
 			return nil, verdict.Outcome{}, errTooLarge
 		}
+		var unsent *refusal
+		if errors.As(err, &unsent) {
+			return nil, verdict.Outcome{}, unsent
+		}
 		return nil, verdict.Judge(verdict.Answer{}, now), err
+	}
+	if x.route.kind != "" || x.claims {
+		x.at = domainOf(res.Header, e)
 	}
 	if cancel != nil {
 		res.Body = &canceling{ReadCloser: res.Body, cancel: cancel}
@@ -289,6 +315,9 @@ func (g *Gateway) accept(res *http.Response, x *exchange, e *entry, o verdict.Ou
 			res.Header.Set("Retry-After", seconds(wait))
 		}
 	}
+	if x.cacheable != nil {
+		g.recordAnswer(res, x, e)
+	}
 	res.Body = &heldBody{ReadCloser: res.Body, g: g, state: e.keyState, x: x, sniff: x.route.name == "messages" && fine(res.StatusCode) && !events(res.Header)}
 	return res
 }
@@ -296,6 +325,7 @@ func (g *Gateway) accept(res *http.Response, x *exchange, e *entry, o verdict.Ou
 // local makes a response in the provider's form.
 func (g *Gateway) local(x *exchange, r *refusal) *http.Response {
 	h, body := g.words(x, r)
+	x.local = true
 	return &http.Response{StatusCode: r.status, ProtoMajor: 1, ProtoMinor: 1, Header: h, ContentLength: int64(len(body)), Body: io.NopCloser(bytes.NewReader(body))}
 }
 

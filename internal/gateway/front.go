@@ -20,12 +20,21 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		g.health(w, r)
 		return
 	}
+	if strings.HasPrefix(r.URL.Path, ownPath) {
+		g.serveOwn(w, r)
+		return
+	}
 	g.active.Add(1)
 	defer g.leave()
 	x := &exchange{began: time.Now()}
 	g.traceBegin(r, x)
 	if refused := g.admit(w, r, x); refused != nil {
 		g.refuse(w, r, x, refused)
+		g.finish(r, x, false)
+		return
+	}
+	if x.ticket {
+		x.body.done()
 		g.finish(r, x, false)
 		return
 	}
@@ -55,11 +64,11 @@ func (g *Gateway) admit(w http.ResponseWriter, r *http.Request, x *exchange) *re
 	if refused := g.checkBrowser(w, r, p); refused != nil {
 		return refused
 	}
-	rt, known := g.find(r.Method, r.URL.Path)
+	rt, id, known := g.find(r.Method, r.URL.Path)
 	switch {
 	case known && r.Method == http.MethodOptions && w.Header().Get("Access-Control-Allow-Origin") != "":
 		// A listed page asks what it may send; the request itself is checked when it comes.
-		w.Header().Set("Access-Control-Allow-Methods", "GET, POST")
+		w.Header().Set("Access-Control-Allow-Methods", "GET, POST, DELETE")
 		w.Header().Set("Access-Control-Allow-Headers", r.Header.Get("Access-Control-Request-Headers"))
 		return &refusal{status: http.StatusNoContent, row: "preflight"}
 	case rt == nil && known:
@@ -67,7 +76,7 @@ func (g *Gateway) admit(w http.ResponseWriter, r *http.Request, x *exchange) *re
 	case rt == nil:
 		return &refusal{status: http.StatusNotFound, errorType: "not_found_error", message: "this path is not served", row: "path"}
 	}
-	x.route, x.path = rt, r.URL.Path
+	x.route, x.path, x.object = rt, r.URL.Path, id
 	caller, refused := g.identify(r, p)
 	if refused != nil {
 		return refused
@@ -82,6 +91,15 @@ func (g *Gateway) admit(w http.ResponseWriter, r *http.Request, x *exchange) *re
 	if enc := r.Header.Get("Content-Encoding"); enc != "" && !strings.EqualFold(enc, "identity") {
 		return &refusal{status: http.StatusBadRequest, message: "the encoding of the request body is not supported", row: "encoding"}
 	}
+	if refused := checkContentType(rt, r.Header.Get("Content-Type")); refused != nil {
+		return refused
+	}
+	if rt.kind != "" {
+		x.origin = origin(r)
+		if refused := g.touch(r.Context(), x); refused != nil {
+			return refused
+		}
+	}
 	return g.take(w, r, x, caller)
 }
 
@@ -89,7 +107,7 @@ func (g *Gateway) admit(w http.ResponseWriter, r *http.Request, x *exchange) *re
 func (g *Gateway) take(w http.ResponseWriter, r *http.Request, x *exchange, caller Caller) *refusal {
 	var l *look
 	if x.route.inspect {
-		l = &look{}
+		l = &look{batch: x.route.kind == kindBatch}
 	}
 	start := time.Now()
 	line := http.NewResponseController(w)
@@ -112,7 +130,7 @@ func (g *Gateway) take(w http.ResponseWriter, r *http.Request, x *exchange, call
 	x.body = b
 	if l != nil {
 		if !b.replayable() {
-			if x.app.guarded() || len(caller.Models) > 0 {
+			if x.app.guarded() || len(caller.Models) > 0 || l.batch {
 				b.done()
 				return &refusal{status: http.StatusServiceUnavailable, message: "there is no room for the request body", retryAfter: retrial, row: "no room"}
 			}
@@ -120,16 +138,42 @@ func (g *Gateway) take(w http.ResponseWriter, r *http.Request, x *exchange, call
 			b.done()
 			return &refusal{status: http.StatusBadRequest, message: "the request body cannot be sent: " + problem, row: "body"}
 		}
-		x.model, x.stream, x.sticky = l.model, l.stream && x.route.stream, l.sticky
+		if refused := g.belongs(r.Context(), x, l); refused != nil {
+			b.done()
+			return refused
+		}
+		if !b.replayable() {
+			b.once = &unseen{ReadCloser: b.once, l: l}
+		}
+		x.sticky = x.sticky || l.sticky
+		if !l.batch {
+			x.model, x.stream = l.model, l.stream && x.route.stream
+			x.claims, x.thread = l.server || l.thread, l.thread
+		}
 	}
 	if g.set.Load().canary != nil {
 		x.session = sessionOf(r, x)
 	}
 	x.class = verdict.Class(x.model)
 	x.breaker = g.breaker.of(x.model)
+	if len(r.Header["Prefer"]) > 0 && g.queueable(r, x, caller) {
+		refused := x.app.guardModel(x, l, caller) // the others are asked when its turn comes
+		if refused == nil {
+			refused = g.enqueue(w, r, x, caller)
+		}
+		if refused != nil {
+			b.done()
+			return refused
+		}
+		x.ticket = true
+		return nil
+	}
 	if refused := x.app.guard(x, l, caller); refused != nil {
 		b.done()
 		return refused
+	}
+	if len(x.app.Cache) > 0 {
+		g.remember(r, x, l)
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"io"
 	"log/slog"
 	"math/rand/v2"
@@ -31,6 +32,7 @@ import (
 	"github.com/keywright/keywright/internal/apikey"
 	"github.com/keywright/keywright/internal/event"
 	"github.com/keywright/keywright/internal/fault"
+	"github.com/keywright/keywright/internal/gateway/cache"
 	"github.com/keywright/keywright/internal/gateway/ledger"
 	"github.com/keywright/keywright/internal/httpx"
 )
@@ -46,6 +48,8 @@ const (
 	DefaultKeyRetries  = 2
 	DefaultProbeEvery  = time.Minute
 	DefaultMaxDuration = 15 * time.Minute
+	DefaultCacheBytes  = 64 << 20
+	DefaultCacheTime   = 10 * time.Minute
 )
 
 // Options configures a Gateway. Upstream is required, and Identify or Open.
@@ -102,6 +106,14 @@ type Options struct {
 	// TraceUpstream sends the provider the W3C context of the attempt, or without a Tracer the caller's. The provider is a third party, so
 	// without it no context goes out.
 	TraceUpstream bool
+	// CacheBytes bounds the answers that are kept in memory for App.Cache, CacheTime their age.
+	CacheBytes int64
+	CacheTime  time.Duration
+	// Queue is for callers that do not wait.
+	Queue QueueOptions
+	// ReturnStep is how long each step of the way back from degraded mode lasts; zero means a tenth of the time that it was degraded, between
+	// one second and 30, and no step at all after a breaker was open for less than ten seconds.
+	ReturnStep time.Duration
 	// Rand gives numbers in [0, 1) for jitter and slow start. Nil uses math/rand/v2.
 	Rand func() float64
 }
@@ -118,18 +130,27 @@ type Gateway struct {
 	log       *slog.Logger
 	hosts     atomic.Pointer[map[string]bool]
 
-	set     atomic.Pointer[keySet]
-	swapMu  sync.Mutex // serialises Swap, Deny and the state file
-	states  map[apikey.Digest]*keyState
-	denied  map[apikey.Digest]bool
-	scopes  scopes
-	breaker breakers
-	spill   *spill
-	refresh refreshers
-	metrics *metrics
-	ledger  *ledger.Ledger // nil without a state directory
-	apps    sync.Map       // name -> *appState
-	nApps   atomic.Int64
+	set       atomic.Pointer[keySet]
+	swapMu    sync.Mutex // serialises Swap, Deny and the state file
+	states    map[apikey.Digest]*keyState
+	denied    map[apikey.Digest]bool
+	scopes    scopes
+	breaker   breakers
+	spill     *spill
+	refresh   refreshers
+	left      leftValues
+	told      teller
+	keyPlaces keyPlaces
+	trials    trials
+	metrics   *metrics
+	ledger    *ledger.Ledger // nil without a state directory
+	owners    owners
+	apps      sync.Map // name -> *appState
+	nApps     atomic.Int64
+
+	degraded degradation
+	cache    *cache.Cache
+	queue    waiting
 
 	draining atomic.Bool
 	active   atomic.Int64
@@ -159,6 +180,8 @@ func New(o Options) (*Gateway, error) {
 	o.GateTime = cmp.Or(o.GateTime, DefaultGateTime)
 	o.FirstByte = cmp.Or(o.FirstByte, DefaultFirstByte)
 	o.MaxDuration = cmp.Or(o.MaxDuration, DefaultMaxDuration)
+	o.CacheBytes = cmp.Or(o.CacheBytes, DefaultCacheBytes)
+	o.CacheTime = cmp.Or(o.CacheTime, DefaultCacheTime)
 	o.KeyChanges = cmp.Or(o.KeyChanges, DefaultKeyChanges)
 	o.KeyRetries = cmp.Or(o.KeyRetries, DefaultKeyRetries)
 	o.ProbeEvery = cmp.Or(o.ProbeEvery, DefaultProbeEvery)
@@ -170,7 +193,7 @@ func New(o Options) (*Gateway, error) {
 	}
 	g := &Gateway{
 		o: o, upstream: u, transport: o.Transport, log: o.Log, states: map[apikey.Digest]*keyState{}, denied: map[apikey.Digest]bool{},
-		metrics: newMetrics(), idle: make(chan struct{}, 1), events: make(chan event.Event, 1024),
+		metrics: newMetrics(), owners: &memory{by: map[string]ledger.Object{}}, idle: make(chan struct{}, 1), events: make(chan event.Event, 1024),
 	}
 	if err := g.Configure(Rules{Hosts: o.Hosts, Origins: o.Origins, Allow: o.Allow, Identify: o.Identify, Apps: o.Apps, Default: o.Default}); err != nil {
 		return nil, err
@@ -188,16 +211,28 @@ func New(o Options) (*Gateway, error) {
 		if g.ledger, err = ledger.Open(context.Background(), o.StateDir); err != nil {
 			return nil, err
 		}
+		g.owners = g.ledger
 	}
 	g.allowHosts()
 	g.breaker.gateway = g
 	g.proxy = &httputil.ReverseProxy{
-		Rewrite: g.rewrite, Transport: (*engine)(g), ModifyResponse: g.modify, ErrorHandler: g.failed, BufferPool: newBuffers(),
+		Rewrite: g.rewrite, Transport: (*keeper)(g), ModifyResponse: g.modify, ErrorHandler: g.failed, BufferPool: newBuffers(),
 		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError), // ReverseProxy's own lines quote errors of the network.
 	}
 	g.set.Store(&keySet{generation: g.generation()})
 	g.ctx, g.stop = context.WithCancelCause(context.Background())
+	g.degraded.changed = make(chan struct{}, 1)
+	g.cache = cache.New(o.CacheBytes, o.CacheTime)
+	if err := errors.Join(g.openQueue(g.ctx), g.redeclare(g.ctx)); err != nil {
+		g.Close()
+		return nil, err
+	}
 	g.spawn(g.deliver)
+	g.spawn(g.prune)
+	g.spawn(g.keepHouse)
+	if g.queue.q != nil {
+		g.spawn(g.dispatch)
+	}
 	return g, nil
 }
 
@@ -229,6 +264,11 @@ func (g *Gateway) spawn(work func()) {
 // tell queues an event; when the receiver is far behind, the event is dropped and counted.
 func (g *Gateway) tell(e event.Event) {
 	e.At, e.Actor = time.Now().UTC(), "keywright"
+	switch e.Type {
+	case KeysSwapped, KeyHealthy, KeyRevoked, KeyDenied:
+		g.watchKeys()
+	default:
+	}
 	select {
 	case g.events <- e:
 	default:
@@ -240,6 +280,7 @@ func (g *Gateway) deliver() {
 	for {
 		select {
 		case e := <-g.events:
+			g.told.add(e)
 			g.log.Info("gateway event", "type", string(e.Type), "key", string(e.Key), "fields", e.Fields)
 			if g.o.Events != nil {
 				g.o.Events(e)

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -159,7 +160,10 @@ const slowStart = 10 * time.Second
 // Swap puts a set in force at once. Requests that began earlier keep the key they began with; every later one uses the new set. It returns
 // when that holds. A key that left the set is reported by KeyDrained when its last request has ended. Kinds: Invalid (no key, an unusable
 // value), Conflict (an older generation), Forbidden (a denied value), and those of writing the state directory.
-func (g *Gateway) Swap(s Set) error {
+func (g *Gateway) Swap(s Set) error { return g.swap(s, false) }
+
+// swap is Swap, and with empty takes a set without keys: every request is refused then.
+func (g *Gateway) swap(s Set, empty bool) error {
 	g.swapMu.Lock()
 	defer g.swapMu.Unlock()
 	old := g.set.Load()
@@ -169,7 +173,7 @@ func (g *Gateway) Swap(s Set) error {
 	if s.Generation <= old.generation {
 		return fault.New(fault.Conflict, fmt.Sprintf("swap keys: generation %d is not newer than %d", s.Generation, old.generation))
 	}
-	if len(s.Keys) == 0 {
+	if len(s.Keys) == 0 && !empty {
 		return fault.New(fault.Invalid, "swap keys: there is no key")
 	}
 	next := &keySet{generation: s.Generation, groups: maps.Clone(s.Groups)}
@@ -194,6 +198,14 @@ func (g *Gateway) Swap(s Set) error {
 		}
 		next.canary = c
 	}
+	for _, e := range old.entries {
+		if !known[e.digest] {
+			g.left.leave(e.Name, e.keyState)
+		}
+	}
+	for d := range known {
+		g.left.back(d)
+	}
 	if err := g.persist(s.Generation); err != nil {
 		return err
 	}
@@ -217,9 +229,12 @@ func (g *Gateway) Swap(s Set) error {
 		}
 	}
 	g.set.Store(next)
-	g.tell(event.Event{Type: KeysSwapped, Key: s.Keys[0].Name, Fields: map[string]string{
-		"generation": strconv.FormatUint(s.Generation, 10), "fingerprint": string(s.Keys[0].Value.Fingerprint()),
-	}})
+	g.announce()
+	told := event.Event{Type: KeysSwapped, Fields: map[string]string{"generation": strconv.FormatUint(s.Generation, 10)}}
+	if len(s.Keys) > 0 {
+		told.Key, told.Fields["fingerprint"] = s.Keys[0].Name, string(s.Keys[0].Value.Fingerprint())
+	}
+	g.tell(told)
 	for d, st := range g.states {
 		if !known[d] {
 			st.retired.Store(true)
@@ -304,6 +319,8 @@ func (g *Gateway) drainedIf(st *keyState) {
 		if at := st.lastUse.Load(); at != 0 {
 			fields["last"] = time.Unix(0, at).UTC().Format(time.RFC3339Nano)
 		}
+		g.left.drained(st)
+		g.spawn(func() { _ = g.keepState() }) // without it the next start says that the request ended then
 		g.tell(event.Event{Type: KeyDrained, Key: name, Fields: fields})
 	}
 }
@@ -318,8 +335,12 @@ func (g *Gateway) become(st *keyState, from, to Phase, row string) bool {
 	st.since = now
 	name := st.name
 	st.mu.Unlock()
-	if to == Healthy {
+	switch to {
+	case Healthy:
 		st.slowFrom.Store(now.UnixNano())
+	case Revoked:
+		g.canaryRefused(st.digest)
+	case Suspect, Denied:
 	}
 	types := map[Phase]event.Type{Healthy: KeyHealthy, Suspect: KeySuspect, Revoked: KeyRevoked}
 	g.tell(event.Event{Type: types[to], Key: name, Fields: map[string]string{"fingerprint": string(st.digest.Fingerprint()), "row": row}})
@@ -357,13 +378,28 @@ func (g *Gateway) choose(set *keySet, x *exchange) choice {
 	if set.canary != nil {
 		order = set.canary.order(x, order)
 	}
+	if x.bound != nil {
+		order = homeFirst(order, *x.bound)
+	}
 	var c choice
 	// Suspect keys are the last resort, and keys that start slowly give way to others.
 	for pass := range 2 {
 		var home *entry
 		why := verdict.CrossNever
+		alive := false // a key of the workspace in which the request has to stay lives
 		for i, e := range order {
 			reason, until, row := g.unusable(e, x, now, pass == 1)
+			if x.bound != nil {
+				away := e.rank(*x.bound) == 2
+				alive = alive || !away && reason != verdict.CrossDead
+				if away && reason == verdict.CrossNever && (home == nil || alive) {
+					reason, row = verdict.CrossForbidden, "workspace"
+				}
+				if away && home == nil {
+					c.row = cmp.Or(c.row, row)
+					continue
+				}
+			}
 			if reason == verdict.CrossNever && home != nil && !reachable(set, home, e, why, x) {
 				reason, row = why, "domain"
 			}
