@@ -53,6 +53,10 @@ bench-gateway: ## compare the gateway with a bare reverse proxy, and time the ke
 bench-scan: ## time the scan of histories against git; BENCH_REPOS names repositories
 	$(GO) run ./test/bench/scan
 
+.PHONY: plant-scan
+plant-scan: ## plant keys in files and repositories, scan them, and compare with the truth; SEEDS sets how many times
+	$(GO) run ./internal/tools/plantkeys -seeds $(or $(SEEDS),3)
+
 .PHONY: fuzz-short
 fuzz-short: ## fuzz each target for FUZZTIME, 10s if not set
 	@set -e; grep -rE --include='*_test.go' -o '^func Fuzz[A-Za-z0-9_]+' . | sort -u | while IFS=: read -r file func; do \
