@@ -25,6 +25,7 @@ import (
 	"github.com/keywright/keywright/internal/notify"
 	"github.com/keywright/keywright/internal/provider"
 	"github.com/keywright/keywright/internal/provider/anthropic"
+	"github.com/keywright/keywright/internal/release"
 	"github.com/keywright/keywright/internal/rotation"
 	"github.com/keywright/keywright/internal/runner"
 	"github.com/keywright/keywright/internal/secret"
@@ -66,6 +67,7 @@ type App struct {
 	now      func() time.Time
 	log      *slog.Logger
 	vault    *vault
+	released *release.Book
 	signer   *audit.Signer
 	// tell tells people; nil where no channel is configured.
 	tell func(ctx context.Context, n notify.Notice) error
@@ -107,6 +109,7 @@ func (a *App) openRest(ctx context.Context) error {
 	if a.tell, err = a.teller(); err != nil {
 		return err
 	}
+	a.released = &release.Book{Store: a.Store, Unseal: a.vault.Open, Now: a.now}
 	a.Intake = &intake.Intake{Store: a.Store, Vault: a.vault, Provider: a.Provider, ProviderURL: a.Config.Provider.URL, Signal: a.spareAdded, Now: a.now, Log: a.log}
 	a.Runner = runner.New(runner.Surroundings{
 		Store: a.Store, Vault: a.vault, Provider: a.Provider, Place: a.openPlanned, Places: a.configured, Test: a.runTest, Tell: a.tellRotation(), Report: a.report,

@@ -21,6 +21,7 @@ import (
 	"github.com/keywright/keywright/internal/config"
 	"github.com/keywright/keywright/internal/fault"
 	"github.com/keywright/keywright/internal/gateway"
+	"github.com/keywright/keywright/internal/keysource"
 	"github.com/keywright/keywright/internal/gateway/tracing"
 	"github.com/keywright/keywright/internal/secret"
 )
@@ -161,13 +162,13 @@ func RunGateway(ctx context.Context, o GatewayOptions) (err error) {
 func (o GatewayOptions) source() gateway.Source {
 	const group = "command-line"
 	s := gateway.Source{Dir: o.Dir, Development: o.Development, Groups: map[string]gateway.Group{group: {On401: true}},
-		Keys: []gateway.SourceKey{{Name: "primary", Ref: o.Key, Group: group}}}
+		Keys: []gateway.SourceKey{{Name: "primary", Ref: keysource.Ref(o.Key), Group: group}}}
 	for i, ref := range o.Backups {
 		name := apikey.Name("backup")
 		if i > 0 {
 			name = apikey.Name(fmt.Sprintf("backup-%d", i+1))
 		}
-		s.Keys = append(s.Keys, gateway.SourceKey{Name: name, Ref: ref, Group: group})
+		s.Keys = append(s.Keys, gateway.SourceKey{Name: name, Ref: keysource.Ref(ref), Group: group})
 	}
 	return s
 }

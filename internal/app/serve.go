@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"errors"
+	"net"
 	"net/http"
 	"path/filepath"
 	"sync"
@@ -24,6 +25,9 @@ type ServeOptions struct {
 	Socket string
 	// Group may open the socket, besides the daemon's own user.
 	Group string
+	// ReadersListen is host:port for enrolled readers; empty does not listen. ReadersReady is called before Ready, when it listens.
+	ReadersListen string
+	ReadersReady  func(at net.Addr)
 	// Ready is called once the socket listens and rotations are driven.
 	Ready func(socket string)
 }
@@ -49,15 +53,27 @@ func (a *App) Serve(ctx context.Context, o ServeOptions) error {
 	if err != nil {
 		return err
 	}
-	server := api.Server(a)
 	var duties sync.WaitGroup
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	server := api.Server(a, a.releaseRoute(ctx.Done()))
 	duties.Go(func() {
 		if err := server.Serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) {
 			cancel(fault.Wrap(fault.Unavailable, err, "serve socket"))
 		}
 	})
+	if o.ReadersListen != "" {
+		at, err := a.serveReaders(ctx, o.ReadersListen, &duties, cancel)
+		if err != nil {
+			cancel(nil)
+			_ = server.Close()
+			duties.Wait()
+			return err
+		}
+		if o.ReadersReady != nil {
+			o.ReadersReady(at)
+		}
+	}
 	duties.Go(func() { a.every(ctx, time.Hour, time.Hour, "sign an audit checkpoint", a.Checkpoint) })
 	duties.Go(func() { a.every(ctx, 0, time.Minute, "begin rotations that are due", a.schedule) })
 	duties.Go(func() { a.every(ctx, time.Minute, lookEvery, "look at places and keys", a.lookAround) })

@@ -36,6 +36,7 @@ func commands() []func(*console) *cobra.Command {
 		(*console).serveCommand,
 		(*console).gatewayCommand,
 		(*console).tokenCommand,
+		(*console).readerCommand,
 		(*console).simulateCommand,
 		(*console).custodyCommand,
 		(*console).demoCommand,

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"net"
 
 	"github.com/spf13/cobra"
 
@@ -26,11 +27,13 @@ approve with their own identity (rotation approve ID --socket PATH). SIGTERM giv
 			if err := c.recover(cmd.Context(), a); err != nil {
 				fmt.Fprintf(c.err, "keywright: %s\n", audit.Clean(err.Error()))
 			}
+			o.ReadersReady = func(at net.Addr) { fmt.Fprintf(c.err, "keywright: readers on https://%s\n", at) }
 			o.Ready = func(socket string) { fmt.Fprintf(c.err, "keywright: serving on %s\n", socket) }
 			return a.Serve(cmd.Context(), o)
 		},
 	}
 	cmd.Flags().StringVar(&o.Socket, "socket", "", "path of the socket (default keywright.sock in the state directory)")
 	cmd.Flags().StringVar(&o.Group, "group", "", "group that may open the socket")
+	cmd.Flags().StringVar(&o.ReadersListen, "readers-listen", "", "host and port where enrolled readers get values over mutual TLS (default none)")
 	return cmd
 }

@@ -422,6 +422,12 @@ func (c *Config) judgeIdentity(r *reader, path, what string, k *Key) {
 	if k.Workspace != "" && !workspaceRE().MatchString(k.Workspace) {
 		r.badAt(path+".workspace", "wrkspc_…, or default", `"workspace" in %s is no id of a workspace`, what)
 	}
+	for i, name := range k.Readers {
+		if user, ok := strings.CutPrefix(name, "user:"); ok && user != "" && !strings.ContainsAny(user, " :/") || validName(name) {
+			continue
+		}
+		r.badAt(fmt.Sprintf("%s.readers[%d]", path, i), "user:NAME, or the name of an enrolled reader", `"readers" in %s: %s is no reader`, what, quote(name))
+	}
 	switch b := c.Keys[k.Backup]; {
 	case k.Backup == "":
 	case k.Backup == k.Name:

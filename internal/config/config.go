@@ -86,6 +86,7 @@ type Key struct {
 	Workspace    string             `yaml:"workspace" help:"Id of the workspace (wrkspc_…), or default, that values must belong to."`
 	Backup       apikey.Name        `yaml:"backup" help:"The key that takes over in an emergency."`
 	Test         []Test             `yaml:"test" help:"Checks that are made with a new value before anything is changed."`
+	Readers      []string           `yaml:"readers" help:"Who may read the value from keywright serve, besides its own user: user:NAME on its Unix socket, or the name of a reader that was enrolled (keywright reader enroll) over mutual TLS."`
 	Locations    []string           `yaml:"locations" help:"Short form of waves: those with production: false make the first wave, the others the second."`
 	Waves        []Wave             `yaml:"waves" help:"The places of the key in the order in which they change; each wave is finished before the next begins."`
 	Policy       `yaml:",inline"`

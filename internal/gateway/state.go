@@ -18,6 +18,8 @@ const stateFile = "gateway-keys.json"
 type kept struct {
 	Generation uint64          `json:"generation"`
 	Denied     []apikey.Digest `json:"denied"`
+	// Sources holds the largest generation that each place has given, by its reference.
+	Sources map[string]uint64 `json:"sources,omitempty"`
 }
 
 // load reads the state file. One that is damaged stops the gateway: without the list a compromised value could come back.
@@ -39,6 +41,7 @@ func (g *Gateway) load() error {
 	for _, d := range k.Denied {
 		g.denied[d] = true
 	}
+	g.refresh.counts = k.Sources
 	g.set.Store(&keySet{generation: k.Generation})
 	return nil
 }
@@ -56,7 +59,7 @@ func (g *Gateway) persist(generation uint64) error {
 	if g.o.StateDir == "" {
 		return nil
 	}
-	k := kept{Generation: generation}
+	k := kept{Generation: generation, Sources: g.refresh.counts}
 	for d := range g.denied {
 		k.Denied = append(k.Denied, d)
 	}
@@ -92,6 +95,7 @@ type Status struct {
 	Keys       []KeyStatus     `json:"keys"`
 	Limits     []LimitStatus   `json:"limits"`
 	Breakers   []BreakerStatus `json:"breakers"`
+	Sources    []SourceStatus  `json:"sources,omitempty"`
 	Canary     *CanaryStatus   `json:"canary,omitempty"`
 }
 
@@ -131,7 +135,7 @@ func (g *Gateway) Status() Status {
 	set := g.set.Load()
 	u := *g.upstream
 	s := Status{Generation: set.generation, Ready: g.Ready(), Draining: g.draining.Load(), Active: g.active.Load(), Upstream: u.Scheme + "://" + u.Host,
-		Keys: []KeyStatus{}, Limits: []LimitStatus{}, Breakers: []BreakerStatus{}}
+		Keys: []KeyStatus{}, Limits: []LimitStatus{}, Breakers: []BreakerStatus{}, Sources: g.refresh.status()}
 	now := time.Now()
 	in := map[*keyState]bool{}
 	for i, e := range set.entries {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/keywright/keywright/internal/apikey"
 	"github.com/keywright/keywright/internal/fault"
+	"github.com/keywright/keywright/internal/keysource"
 	"github.com/keywright/keywright/internal/secret"
 	"github.com/keywright/keywright/internal/secret/secrettest"
 	"github.com/keywright/keywright/internal/simulator"
@@ -158,7 +159,7 @@ func TestFileSource(t *testing.T) {
 	a, _ := w.key("primary", simulator.CreateKey{})
 	b, idB := w.key("primary", simulator.CreateKey{})
 	write(t, path, a.Value)
-	s := Source{Keys: []SourceKey{{Name: "primary", Ref: secret.Ref("file:" + path)}}, Every: 5 * time.Millisecond}
+	s := Source{Keys: []SourceKey{{Name: "primary", Ref: keysource.Ref("file:" + path)}}, Every: 5 * time.Millisecond}
 	if err := w.g.Follow(context.Background(), s); err != nil {
 		t.Fatal(err)
 	}
@@ -197,8 +198,8 @@ func TestSourceRefusals(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Setenv("KW_TEST_KEY", k.Value.RevealString())
-	for ref, kind := range map[secret.Ref]fault.Kind{
-		secret.Ref("file:" + path): fault.Forbidden, "file:/nonexistent": fault.NotFound, "env:KW_TEST_KEY": fault.Invalid, "cmd:/bin/echo x": fault.Invalid,
+	for ref, kind := range map[keysource.Ref]fault.Kind{
+		keysource.Ref("file:" + path): fault.Forbidden, "file:/nonexistent": fault.NotFound, "env:KW_TEST_KEY": fault.Invalid, "cmd:/bin/echo x": fault.Invalid,
 	} {
 		err := w.g.Follow(context.Background(), Source{Keys: []SourceKey{{Name: "k", Ref: ref}}})
 		if !fault.Is(err, kind) {

@@ -147,11 +147,8 @@ func choose(tx *store.Tx, key apikey.Name, versions []apikey.Version) (apikey.Ve
 		if err != nil {
 			return apikey.Version{}, false, err
 		}
-		switch v.State {
-		case apikey.Current, apikey.Pending, apikey.Spare, apikey.Previous:
-			if !v.Compromised && v.Key != key {
-				return v, true, nil
-			}
+		if v.State.Live() && !v.Compromised && v.Key != key {
+			return v, true, nil
 		}
 	}
 	return apikey.Version{}, false, nil
