@@ -211,6 +211,12 @@ type Addresser interface {
 	Address() string
 }
 
+// Patient is a place that may take long to put a value in force, or whose consumers may take long to use it: Promote and Confirm may go on being
+// Unavailable for that time. It is of the configuration alone, and positive.
+type Patient interface {
+	Patience() time.Duration
+}
+
 // Instructor is a place that a person changes. Instructions are shown; the person signs.
 type Instructor interface {
 	Instructions(fp apikey.Fingerprint) string

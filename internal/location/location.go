@@ -279,6 +279,14 @@ func (l *Location) Check(ctx context.Context) []error {
 	return out
 }
 
+// Patience is how long Promote and Confirm may go on being Unavailable; zero where the place is as quick as others.
+func (l *Location) Patience() time.Duration {
+	if p, ok := l.driver.(Patient); ok {
+		return max(0, p.Patience())
+	}
+	return 0
+}
+
 // Instructions says what a person does so that the place holds the value with this fingerprint.
 func (l *Location) Instructions(fp apikey.Fingerprint) (string, error) {
 	i, ok := l.driver.(Instructor)

@@ -146,7 +146,7 @@ type (
 )
 
 // delays is the retry table. A failed effect is tried again after these delays, the last one repeated until the limit of its verb is
-// over; then the rotation pauses and says so.
+// over, or the patience that its place asks for; then the rotation pauses and says so.
 var delays = []time.Duration{time.Second, 2 * time.Second, 5 * time.Second, 10 * time.Second, 30 * time.Second, time.Minute, 2 * time.Minute, 5 * time.Minute}
 
 // look is the longest time between two looks at consumers, which take up a value within seconds or minutes: the next wave waits for them.
@@ -202,7 +202,7 @@ type tries struct {
 }
 
 // retry says when a failed effect is tried again; ok is false when it is exhausted.
-func (t tries) retry(v Verb, patient bool) (at time.Time, ok bool) {
+func (t tries) retry(v Verb, patience time.Duration, patient bool) (at time.Time, ok bool) {
 	kind := fault.ParseKind(t.last.Kind)
 	if hopeless(kind) {
 		return time.Time{}, false
@@ -210,6 +210,9 @@ func (t tries) retry(v Verb, patient bool) (at time.Time, ok bool) {
 	limit, listed := limits[v]
 	if !listed {
 		limit = fallbackLimit
+	}
+	if v == Confirm || v == Promote {
+		limit = max(limit, patience)
 	}
 	d := delays[min(t.failures, len(delays))-1]
 	if v == Confirm || v == Probe {

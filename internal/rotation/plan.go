@@ -105,6 +105,8 @@ type Place struct {
 	Config  json.RawMessage `json:"config,omitempty"` // the location's value-free configuration
 	// Can is read from the driver's code.
 	Can Can `json:"can"`
+	// Patience is how long the place may take to promote a value, and its consumers to use it; zero means as long as others.
+	Patience time.Duration `json:"patience,omitzero"`
 	// Home is another key whose value belongs in this place; it gets its own back before approval.
 	Home apikey.Name `json:"home,omitempty"`
 }

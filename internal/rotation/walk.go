@@ -274,7 +274,8 @@ func (w *walk) look(e Effect, into any) (made bool, exhausted *Fault) {
 		}
 		return true, nil
 	case t.failures > 0 && !t.open:
-		at, again := t.retry(e.Verb, w.patient)
+		place, _ := w.plan.Place(e.Place)
+		at, again := t.retry(e.Verb, place.Patience, w.patient)
 		last := t.last
 		line.Fault, line.At = &last, t.lastAt
 		if !again {

@@ -51,6 +51,15 @@ func (s *saga) gather(ctx context.Context) (any, func(*store.Tx) error, error) {
 	}
 	f.Places = s.placeFacts(ctx, old, fresh)
 	f.Usage = s.usageFact(ctx, old, fresh)
+	if s.Gateways != nil {
+		var uses []string
+		f.Gateway, uses = s.Gateways(ctx, old.Digest, s.windowStart(f.At))
+		f.Elsewhere = append(f.Elsewhere, uses...)
+	}
+	// What was configured when the rotation began, and is not any more, says nothing.
+	if s.row.Plan.Gateway && !f.Gateway.Configured {
+		f.Gateway = rotation.GatewayFact{Configured: true, Silent: []string{"the gateway that the plan names"}}
+	}
 	return f, func(tx *store.Tx) error { return nil }, nil
 }
 
@@ -122,13 +131,7 @@ func (s *saga) usageFact(ctx context.Context, old, fresh apikey.Version) rotatio
 	if !ok || !s.row.Plan.Usage || old.ProviderID == "" || fresh.ProviderID == "" || beat.IsZero() {
 		return rotation.UsageFact{}
 	}
-	changed := s.made(func(id string) bool {
-		return strings.HasPrefix(id, string(rotation.Deploy)+"/") || strings.HasPrefix(id, string(rotation.Staging)+"/")
-	})
-	u := rotation.UsageFact{Available: true, From: nextMinute(changed), To: beat, Source: "usage report"}
-	if start := beat.Add(-max(min(window, s.row.Plan.Soak), time.Minute)); start.After(u.From) {
-		u.From = nextMinute(start)
-	}
+	u := rotation.UsageFact{Available: true, From: nextMinute(s.windowStart(beat)), To: beat, Source: "usage report"}
 	if !u.From.Before(u.To) {
 		return u
 	}
@@ -157,6 +160,17 @@ func (s *saga) usageFact(ctx context.Context, old, fresh apikey.Version) rotatio
 		u.FreshTo = u.To
 	}
 	return u
+}
+
+// windowStart gives the time from which the old version must be unused: that of the last change, or a soak before the end, a day at most.
+func (s *saga) windowStart(end time.Time) time.Time {
+	changed := s.made(func(id string) bool {
+		return strings.HasPrefix(id, string(rotation.Deploy)+"/") || strings.HasPrefix(id, string(rotation.Staging)+"/")
+	})
+	if start := end.Add(-max(min(window, s.row.Plan.Soak), time.Minute)); start.After(changed) {
+		return start
+	}
+	return changed
 }
 
 // window is the longest time that usage is looked back at.
@@ -261,6 +275,20 @@ func (s *saga) watchLook(ctx context.Context) (any, func(*store.Tx) error, error
 		defer mu.Unlock()
 		w.Refused = append(w.Refused, p.Name+" ("+why+")")
 	})
+	if s.Gateways != nil {
+		old, err := s.version(ctx, rotation.Old)
+		if err != nil {
+			return nil, nil, err
+		}
+		gone := s.made(func(id string) bool { return strings.HasSuffix(id, "/"+string(rotation.AwaitRefused)) })
+		seen, uses := s.Gateways(ctx, old.Digest, gone)
+		for _, name := range uses {
+			w.Refused = append(w.Refused, name+" (it uses the old version)")
+		}
+		if seen.Seen > 0 && len(uses) == 0 {
+			w.Refused = append(w.Refused, "a request through the gateway")
+		}
+	}
 	slices.Sort(w.Refused)
 	return w, nil, ctx.Err()
 }

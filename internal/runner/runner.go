@@ -38,6 +38,8 @@ type Surroundings struct {
 	Place func(p rotation.Place) (*location.Location, error)
 	// Places gives what is configured for a key now; the evidence compares it to the plan.
 	Places func(key apikey.Name) []rotation.Place
+	// Gateways asks every gateway about a value since a time: what they saw, and which of them may still use it. Nil where none is configured.
+	Gateways func(ctx context.Context, d apikey.Digest, since time.Time) (seen rotation.GatewayFact, uses []string)
 	// Test runs one of the owner's tests with a value.
 	Test func(ctx context.Context, t rotation.Test, v secret.Value) error
 	// Tell notifies people; nil where no channel is configured.

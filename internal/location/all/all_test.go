@@ -116,7 +116,7 @@ func TestEveryKindIsWhole(t *testing.T) {
 
 // TestWhatIsSaidOfAKindIsWhatItsDriversCan opens kinds that need no surroundings and compares with the generated table.
 func TestWhatIsSaidOfAKindIsWhatItsDriversCan(t *testing.T) {
-	configs := map[string]string{"env-file": "{path: a.env, variable: A}", "manual": "{place: a, person: b}"}
+	configs := map[string]string{"env-file": "{path: a.env, variable: A}", "manual": "{place: a, person: b}", "gateway": "{key: a}"}
 	for name, text := range configs {
 		k, ok := all.Lookup(name)
 		if !ok {

@@ -8,6 +8,7 @@ import (
 	"github.com/keywright/keywright/internal/location/docker"
 	"github.com/keywright/keywright/internal/location/envfile"
 	"github.com/keywright/keywright/internal/location/exec"
+	"github.com/keywright/keywright/internal/location/gateway"
 	"github.com/keywright/keywright/internal/location/kubernetes"
 	"github.com/keywright/keywright/internal/location/manual"
 )
@@ -18,6 +19,7 @@ func kinds() []location.Kind {
 		docker.Kind(),
 		envfile.Kind(),
 		exec.Kind(),
+		gateway.Kind(),
 		kubernetes.Kind(),
 		manual.Kind(),
 	}
@@ -29,6 +31,7 @@ func supports() map[string]Support {
 		docker.Kind().Name:            {Reads: Always, Stages: Always, Unstages: Always, Restores: Always, Removes: Always, Confirms: Always, Probes: Always, Checks: Always},
 		envfile.Kind().Name:           {Reads: Always, Checks: Always},
 		exec.Kind().Name:              {Reads: Sometimes, Stages: Sometimes, Unstages: Sometimes, Removes: Sometimes, Reloads: Sometimes, Confirms: Sometimes, Probes: Sometimes, Checks: Always},
+		gateway.Kind().Name:           {Stages: Always, Unstages: Always, Confirms: Always, Checks: Always},
 		kubernetes.Kind().Name:        {Reads: Always, Stages: Sometimes, Unstages: Sometimes, Restores: Sometimes, Removes: Sometimes, Reloads: Sometimes, Confirms: Always, Probes: Always, Checks: Always},
 		manual.Kind().Name:            {Manual: Always},
 	}
