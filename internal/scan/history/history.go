@@ -46,6 +46,8 @@ type Options struct {
 	State *State
 	// Version names all that decides what is found: the detectors, the inventory, the limits. Without it no State is made.
 	Version string
+	// Hide masks the keys in a path, and must leave alone what it gave. Nil hides a path that may hold one as a whole.
+	Hide func(path string) string
 	// Only, if not nil, restricts the search to the objects for which it reports true, as a hook before a push needs it. Exposure is then left out.
 	Only func(gitobj.OID) bool
 }
@@ -62,7 +64,8 @@ const (
 	PartUnassigned = "unreferenced object" // no tree holds the object
 )
 
-// Place is one key in one object under one path. Path and Match.Inner are foreign text.
+// Place is one key in one object under one path. Path and Match.Inner are foreign text. In Path the names of directories and of files were hidden
+// by Options.Hide, but for the name that the key was found in.
 type Place struct {
 	Match  scan.Match
 	Object gitobj.OID
@@ -95,8 +98,8 @@ type Result struct {
 	ProblemCount int
 	// Complete is false when there are problems or gaps.
 	Complete bool
-	// State is for the next run; nil when Version is empty, when a path that would have to be kept holds a key, or when more objects are
-	// missing or corrupt than are kept by name. It holds no value.
+	// State is for the next run; nil when Version is empty, or when more objects are missing or corrupt than are kept by name. It holds no
+	// value.
 	State *State
 }
 

@@ -316,9 +316,17 @@ func TestIncrementalSaysTheSame(t *testing.T) {
 				r.commit("move " + keys[0])
 				r.git("tag", "-a", "-m", "tagged", "v1")
 			}
+			if step == 2 { // names that hold keys, of a file and of a directory
+				r.write("d7/"+keys[1]+".txt", "KEY="+keys[2]+"\n")
+				r.write("d7/"+keys[2]+"/a", "KEY="+keys[0]+"\n")
+				r.commit("names")
+			}
 			if step == 6 {
 				r.git("mv", "d9", "d8")
+				r.git("mv", "d7", "d6")
 				r.commit("move")
+				r.git("rm", "-rqf", "d6/"+keys[1]+".txt")
+				r.commit("remove")
 			}
 		} else {
 			r.write("a", "nothing yet")

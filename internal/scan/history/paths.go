@@ -2,10 +2,13 @@ package history
 
 import (
 	"cmp"
+	"context"
+	"maps"
 	"slices"
 	"strings"
 
 	"github.com/keywright/keywright/internal/gitobj"
+	"github.com/keywright/keywright/internal/scan"
 )
 
 // mostPaths is how many paths are listed for one object.
@@ -21,6 +24,7 @@ type spot struct {
 func (r *run) place(res *Result) map[int32]map[spot]bool {
 	spots := map[int32]map[spot]bool{}
 	r.paths(spots)
+	r.hide(spots)
 	if r.earlier != nil {
 		for n, at := range r.earlier.spots {
 			for _, s := range at {
@@ -74,6 +78,33 @@ func (r *run) place(res *Result) map[int32]map[spot]bool {
 			strings.Compare(a.Match.Inner, b.Match.Inner), strings.Compare(string(a.Match.ID), string(b.Match.ID)), strings.Compare(a.Match.Form, b.Match.Form))
 	})
 	return spots
+}
+
+// hide masks the keys in paths, which a State may then keep.
+func (r *run) hide(spots map[int32]map[spot]bool) {
+	for _, at := range spots {
+		for _, s := range slices.Collect(maps.Keys(at)) {
+			if !r.o.Searcher.AnchoredPart([]byte(s.path)) {
+				continue
+			}
+			hidden := s
+			if r.o.Hide != nil {
+				hidden.path = r.o.Hide(s.path)
+			} else {
+				r.o.Searcher.Find(context.Background(), []byte(s.path), func(m scan.Match) {
+					hidden.path = "[hidden]"
+					if !m.Value.IsZero() {
+						m.Value.Destroy()
+					}
+				})
+			}
+			if s.kind == entryTree && hidden.path != "" && !strings.HasSuffix(hidden.path, "/") {
+				hidden.path += "/" // a key at its end may have taken it
+			}
+			delete(at, s)
+			at[hidden] = true
+		}
+	}
 }
 
 // paths finds the paths of the objects that hold keys: from the trees of commits downwards, and then from trees that no other tree
@@ -146,6 +177,9 @@ func (r *run) paths(spots map[int32]map[spot]bool) {
 			continue
 		}
 		tree := int32(n)
+		if r.earlier != nil && len(r.earlier.spots[tree]) > 0 {
+			continue // the trees above it were walked by an earlier run
+		}
 		if leads(tree) && !seen[visit{tree, ""}] {
 			rest = append(rest, tree)
 			for _, k := range t.list(tree) {

@@ -29,7 +29,7 @@ type stored struct {
 	Loose   []byte
 	Commits []byte // those among Loose
 	Held    []byte
-	Spots   [][]string // of each object in Held: kind and path
+	Spots   [][]string // of each object in Held: kind and path, in which keys were hidden
 	Keys    []scan.ID
 	Sets    [][]uint32 // of places in Keys
 	// The graph, parents before children.
@@ -48,7 +48,7 @@ type stored struct {
 }
 
 // stateFormat changes when an older State cannot be understood.
-const stateFormat = 1
+const stateFormat = 2
 
 // MarshalBinary implements encoding.BinaryMarshaler.
 func (s *State) MarshalBinary() ([]byte, error) {
@@ -307,7 +307,7 @@ func (e *earlier) commitCount() int {
 	return count
 }
 
-// remember makes the State of this run; nil when a path would have to be kept that holds a key, or more problems than are known by name.
+// remember makes the State of this run; nil when there are more problems than are known by name.
 func (r *run) remember(spots map[int32]map[spot]bool) *State {
 	s := stored{Format: stateFormat, Version: r.o.Version, Width: r.width}
 	left := 0
@@ -348,9 +348,6 @@ func (r *run) remember(spots map[int32]map[spot]bool) *State {
 	s.Loose = sortedNames(r.repo.LooseNames(), r.width)
 	held := map[int32]bool{}
 	for i := range r.places {
-		if r.places[i].part == PartName {
-			return nil
-		}
 		held[r.places[i].number] = true
 	}
 	for _, g := range r.gaps {

@@ -41,7 +41,20 @@ func NewMasker(s *scan.Searcher) *Masker { return &Masker{search: s} }
 // do not print as escapes. A longer text is cut, with an ellipsis at its end.
 func (m *Masker) Text(foreign string) Text {
 	long := len(foreign) > mostRead
-	foreign = foreign[:min(len(foreign), mostRead)]
+	masked := m.Hide(foreign[:min(len(foreign), mostRead)])
+	shown := printable(masked)
+	if long || len(shown) > mostShown {
+		cut := min(len(shown), mostShown)
+		for cut > 0 && cut < len(shown) && !utf8.RuneStart(shown[cut]) {
+			cut--
+		}
+		shown = shown[:cut] + "…"
+	}
+	return Text{s: shown}
+}
+
+// Hide masks every key in a text as Text does, and leaves all other characters as they are. What it gave it leaves alone.
+func (m *Masker) Hide(foreign string) string {
 	masked, found := m.mask(foreign)
 	// Characters that do not show could part a key in two.
 	if bare := strip(foreign); bare != foreign {
@@ -54,15 +67,7 @@ func (m *Masker) Text(foreign string) Text {
 			masked = "[hidden: holds a key]"
 		}
 	}
-	shown := printable(masked)
-	if long || len(shown) > mostShown {
-		cut := min(len(shown), mostShown)
-		for cut > 0 && cut < len(shown) && !utf8.RuneStart(shown[cut]) {
-			cut--
-		}
-		shown = shown[:cut] + "…"
-	}
-	return Text{s: shown}
+	return masked
 }
 
 // Find calls found when bytes hold a key. Placeholders count.

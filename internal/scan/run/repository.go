@@ -40,7 +40,7 @@ func (s *scanner) repository(ctx context.Context, path, root string) error {
 	}
 	defer repo.Close()
 	search := &counted{Searcher: s.historySearcher(), p: s.progress}
-	with := history.Options{Searcher: search, Now: s.o.Now(), Workers: s.o.Workers, State: state, Version: version}
+	with := history.Options{Searcher: search, Now: s.o.Now(), Workers: s.o.Workers, State: state, Version: version, Hide: s.names.Hide}
 	res, err := history.Search(ctx, repo, with)
 	if err != nil {
 		return err
@@ -138,7 +138,7 @@ func (s *scanner) remembered(path string) (version string, state *history.State)
 	return version, nil
 }
 
-// remember keeps the state of a repository. One that holds a key, as in the name of a file, is not kept.
+// remember keeps the state of a repository. Keys in paths are hidden in it; one that holds a key all the same is not kept.
 func (s *scanner) remember(ctx context.Context, path string, state *history.State) {
 	if state == nil || s.o.States == nil {
 		return

@@ -611,20 +611,49 @@ func TestTheNextScanReadsWhatIsNew(t *testing.T) {
 		secrettest.NoLeak(t, "state", b, oldV, laterV)
 	}
 
-	// A state that would hold a key is not kept.
+	// Keys in the names of files and directories are hidden in the state, which is kept all the same.
 	named, namedV := newNamed(t, r)
+	fresh = o
+	fresh.States = nil
+	want := do(t, fresh)
 	m2 := memory{}
 	o.States = m2
-	if key(t, do(t, o), namedV); len(m2) != 0 {
-		t.Errorf("a state with %s in it was kept", named)
+	same(do(t, o), want)
+	for range 2 {
+		got = do(t, o)
+		same(got, want)
 	}
+	if k := key(t, got, namedV); len(m2) != 1 || !slices.Contains(paths(k), "history "+filepath.Join(r.dir, "in-["+named+"]", "b")) {
+		t.Errorf("%d states, %q", len(m2), paths(key(t, got, namedV)))
+	}
+	for _, b := range m2 {
+		secrettest.NoLeak(t, "state", b, oldV, laterV, namedV)
+		if !bytes.Contains(b, []byte(named)) {
+			t.Error("the state lost a path")
+		}
+	}
+	r.git("mv", "in-"+readName(t, r), "moved")
+	r.commit("four")
+	got = do(t, o)
+	same(got, do(t, fresh))
 }
 
-// newNamed commits a file with a key in its name and in its content.
+// readName gives what follows "in-" in the name of the directory that newNamed made.
+func readName(t *testing.T, r repo) string {
+	t.Helper()
+	all, err := filepath.Glob(filepath.Join(r.dir, "in-*"))
+	if err != nil || len(all) != 1 {
+		t.Fatal(all, err)
+	}
+	return strings.TrimPrefix(filepath.Base(all[0]), "in-")
+}
+
+// newNamed commits a file with a key in its name and in its content, and a directory with it in its name.
 func newNamed(t *testing.T, r repo) (string, secret.Value) {
 	t.Helper()
 	text, v := fresh()
 	r.write("named-"+text, text)
+	r.write("in-"+text+"/b", "x"+text)
 	r.commit("three")
 	return string(idOf(v)), v
 }
