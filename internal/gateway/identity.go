@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -18,6 +19,9 @@ type Caller struct {
 	App string
 	// Routes and Models narrow what App may do; empty lists do not.
 	Routes, Models []string
+	// Proof names what the Identifier believed, such as the id of a token, so that it can be asked again later: see Rechecker. It proves
+	// nothing to anybody. Empty means that there is no identity, as with Options.Open.
+	Proof string
 }
 
 func (c Caller) mayRoute(name string) bool {
@@ -29,6 +33,24 @@ func (c Caller) mayRoute(name string) bool {
 type Identifier interface {
 	Identify(r *http.Request) (Caller, error)
 }
+
+// Rechecker is the ability of an Identifier to say whether it still vouches for a caller, when a request is dispatched that waited in the
+// queue. An identity that has merely expired meanwhile still counts; one that was revoked, or stands for another application now, does not.
+// ErrNoOpinion means that the proof is not its own.
+type Rechecker interface {
+	Recheck(c Caller) error
+}
+
+// The starts of proofs, by Identifier.
+const (
+	proofToken = "token:"
+	proofUser  = "uid:"
+	proofName  = "certificate:"
+	proofOIDC  = "oidc:"
+)
+
+// errNotAgain: an identity that was believed is not any more.
+var errNotAgain = errors.New("the identity is not believed any more")
 
 // ErrNoOpinion lets the next Identifier decide.
 var ErrNoOpinion = errors.New("no opinion")
@@ -117,7 +139,10 @@ type Peers struct {
 	Apps map[int]string
 }
 
-var _ Identifier = Peers{}
+var (
+	_ Identifier = Peers{}
+	_ Rechecker  = Peers{}
+)
 
 // Identify knows users on a Unix socket alone.
 func (i Peers) Identify(r *http.Request) (Caller, error) {
@@ -126,9 +151,22 @@ func (i Peers) Identify(r *http.Request) (Caller, error) {
 		return Caller{}, ErrNoOpinion
 	}
 	if app, ok := i.Apps[p.uid]; ok {
-		return Caller{App: app}, nil
+		return Caller{App: app, Proof: proofUser + strconv.Itoa(p.uid)}, nil
 	}
 	return Caller{}, ErrNoOpinion
+}
+
+// Recheck looks the user up again.
+func (i Peers) Recheck(c Caller) error {
+	text, ok := strings.CutPrefix(c.Proof, proofUser)
+	if !ok {
+		return ErrNoOpinion
+	}
+	uid, err := strconv.Atoi(text)
+	if err != nil || i.Apps[uid] != c.App {
+		return errNotAgain
+	}
+	return nil
 }
 
 // Certificates identifies callers by the certificate of mutual TLS, which Serve's configuration must verify.
@@ -137,7 +175,10 @@ type Certificates struct {
 	Apps map[string]string
 }
 
-var _ Identifier = Certificates{}
+var (
+	_ Identifier = Certificates{}
+	_ Rechecker  = Certificates{}
+)
 
 // Identify knows verified certificates alone. One whose names are not listed is refused.
 func (i Certificates) Identify(r *http.Request) (Caller, error) {
@@ -152,8 +193,20 @@ func (i Certificates) Identify(r *http.Request) (Caller, error) {
 	names = append(append(names, leaf.DNSNames...), leaf.Subject.CommonName)
 	for _, n := range names {
 		if app, ok := i.Apps[n]; ok && n != "" {
-			return Caller{App: app}, nil
+			return Caller{App: app, Proof: proofName + n}, nil
 		}
 	}
 	return Caller{}, errors.New("the certificate names no application")
+}
+
+// Recheck looks the name up again.
+func (i Certificates) Recheck(c Caller) error {
+	name, ok := strings.CutPrefix(c.Proof, proofName)
+	switch {
+	case !ok:
+		return ErrNoOpinion
+	case i.Apps[name] != c.App:
+		return errNotAgain
+	}
+	return nil
 }

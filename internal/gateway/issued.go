@@ -54,7 +54,7 @@ func (s *Signer) Issued() (list []Issuance, damaged int, err error) {
 		return nil, 0, fault.Wrap(fault.Forbidden, err, "read record of tokens")
 	}
 	defer f.Close()
-	revoked, err := readRevoked(filepath.Join(s.dir, revokedFile))
+	revoked, err := readRevoked(filepath.Join(s.dir, revokedFile), time.Now())
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, 0, fault.Wrap(fault.Forbidden, err, "read revoked tokens")
 	}
@@ -87,19 +87,18 @@ func (s *Signer) Revoke(id string) error {
 	return fault.New(fault.NotFound, "revoke token: none with this id was issued here", fault.Hint("keywright token list"))
 }
 
-// readRevoked gives the ids on the list of revoked tokens that have not expired by themselves.
-func readRevoked(path string) (map[string]bool, error) {
+// readRevoked gives the ids on the list of revoked tokens that have not expired by themselves at a time; at the zero time, all of them.
+func readRevoked(path string, now time.Time) (map[string]bool, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
 	list := map[string]bool{}
-	now := time.Now().Unix()
 	lines := bufio.NewScanner(f)
 	for lines.Scan() {
 		id, exp, ok := strings.Cut(lines.Text(), " ")
-		if at, err := strconv.ParseInt(exp, 10, 64); ok && err == nil && at > now {
+		if at, err := strconv.ParseInt(exp, 10, 64); ok && err == nil && (now.IsZero() || at > now.Unix()) {
 			list[id] = true
 		}
 	}

@@ -21,6 +21,7 @@ import (
 type metrics struct {
 	probes, cuts, eventsLost atomic.Int64
 	sourceFailures           atomic.Int64
+	cacheHits                atomic.Int64
 
 	mu       sync.RWMutex
 	requests map[requestLabels]*cell
@@ -226,6 +227,7 @@ func (g *Gateway) WriteMetrics(w io.Writer) {
 	for _, class := range slices.Sorted(maps.Keys(open)) {
 		fmt.Fprintf(w, "keywright_gateway_breaker_open{model=%s} 1\n", label(class))
 	}
+	g.writeDegraded(w)
 	for _, c := range []struct {
 		name, help, kind string
 		n                int64

@@ -39,7 +39,10 @@ type oidcIdentifier struct {
 	prefixes []string
 }
 
-var _ Identifier = (*oidcIdentifier)(nil)
+var (
+	_ Identifier = (*oidcIdentifier)(nil)
+	_ Rechecker  = (*oidcIdentifier)(nil)
+)
 
 // NewOIDC makes an Identifier. Keys are fetched when the first token comes. Errors are of kind Invalid.
 func NewOIDC(o OIDC) (Identifier, error) {
@@ -85,13 +88,34 @@ func (i *oidcIdentifier) Identify(r *http.Request) (Caller, error) {
 	if err != nil {
 		return Caller{}, errToken
 	}
-	if app, ok := i.exact[t.Subject]; ok && !strings.HasSuffix(t.Subject, "*") {
-		return Caller{App: app}, nil
+	app, ok := i.appOf(t.Subject)
+	if !ok {
+		return Caller{}, errToken
+	}
+	return Caller{App: app, Proof: proofOIDC + i.o.Issuer + " " + t.Subject}, nil
+}
+
+// appOf gives the application of a subject.
+func (i *oidcIdentifier) appOf(subject string) (string, bool) {
+	if app, ok := i.exact[subject]; ok && !strings.HasSuffix(subject, "*") {
+		return app, true
 	}
 	for _, p := range i.prefixes {
-		if strings.HasPrefix(t.Subject, p[:len(p)-1]) {
-			return Caller{App: i.o.Apps[p]}, nil
+		if strings.HasPrefix(subject, p[:len(p)-1]) {
+			return i.o.Apps[p], true
 		}
 	}
-	return Caller{}, errToken
+	return "", false
+}
+
+// Recheck looks the subject up again. Issuers have no list of what they revoked.
+func (i *oidcIdentifier) Recheck(c Caller) error {
+	subject, ok := strings.CutPrefix(c.Proof, proofOIDC+i.o.Issuer+" ")
+	if !ok {
+		return ErrNoOpinion
+	}
+	if app, ok := i.appOf(subject); !ok || app != c.App {
+		return errNotAgain
+	}
+	return nil
 }

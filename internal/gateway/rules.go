@@ -1,7 +1,10 @@
 package gateway
 
 import (
+	"maps"
 	"reflect"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/keywright/keywright/internal/fault"
@@ -31,6 +34,13 @@ func (g *Gateway) Configure(r Rules) error {
 	routes, err := routing(r.Allow)
 	if err != nil {
 		return err
+	}
+	for _, app := range append(slices.Collect(maps.Values(r.Apps)), r.Default) {
+		for _, name := range app.Cache {
+			if !slices.Contains(cacheRoutes, name) {
+				return fault.New(fault.Invalid, "configure gateway: answers of the route "+strconv.Quote(name)+" cannot be kept", fault.Hint("one of %s", strings.Join(cacheRoutes, ", ")))
+			}
+		}
 	}
 	book := &ruleBook{Rules: r, routes: routes, hosts: map[string]bool{}}
 	for _, h := range r.Hosts {

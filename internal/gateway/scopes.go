@@ -253,6 +253,7 @@ func (b *breaker) success(g *Gateway, x *exchange) {
 		b.open, b.trial, b.wait = time.Time{}, nil, 0
 		b.now, b.old = counts{}, counts{}
 		b.state.Store(0)
+		g.goBack(CauseBreaker, b.model)
 		g.tell(event.Event{Type: ScopeFreed, Fields: map[string]string{"scope": verdict.UpstreamModel.String(), "model": g.modelLabel(b.model)}})
 	}
 }
@@ -301,6 +302,7 @@ func (b *breaker) trip(g *Gateway, now time.Time, row string) {
 	b.wait = min(max(b.wait*2, breakerFirst), breakerMost)
 	b.open, b.trial = now.Add(b.wait), nil
 	g.metrics.cooled(row)
+	g.enter(episode{cause: CauseBreaker, model: b.model})
 	g.tell(event.Event{Type: ScopeCooled, Fields: map[string]string{
 		"scope": verdict.UpstreamModel.String(), "model": g.modelLabel(b.model), "row": row, "until": b.open.UTC().Format(time.RFC3339),
 	}})

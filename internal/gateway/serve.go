@@ -117,6 +117,8 @@ func (g *Gateway) Admin() http.Handler {
 		g.Refresh()
 		w.WriteHeader(http.StatusNoContent)
 	})
+	g.adminPlaces(mux)
+	g.adminDegraded(mux)
 	return mux
 }
 

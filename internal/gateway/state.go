@@ -10,6 +10,8 @@ import (
 
 	"github.com/keywright/keywright/internal/apikey"
 	"github.com/keywright/keywright/internal/fault"
+	"github.com/keywright/keywright/internal/gateway/queue"
+	"github.com/keywright/keywright/internal/secret"
 )
 
 const stateFile = "gateway-keys.json"
@@ -18,12 +20,17 @@ const stateFile = "gateway-keys.json"
 type kept struct {
 	Generation uint64          `json:"generation"`
 	Denied     []apikey.Digest `json:"denied"`
+	// Since is when the record of Left begins, the values that were in a set and are not any more.
+	Since time.Time   `json:"since,omitzero"`
+	Left  []LeftValue `json:"left,omitempty"`
+	Trial *trial      `json:"trial,omitempty"`
 	// Sources holds the largest generation that each place has given, by its reference.
 	Sources map[string]uint64 `json:"sources,omitempty"`
 }
 
 // load reads the state file. One that is damaged stops the gateway: without the list a compromised value could come back.
 func (g *Gateway) load() error {
+	g.left.load(time.Time{}, nil)
 	if g.o.StateDir == "" {
 		return nil
 	}
@@ -41,6 +48,8 @@ func (g *Gateway) load() error {
 	for _, d := range k.Denied {
 		g.denied[d] = true
 	}
+	g.left.load(k.Since, k.Left)
+	g.trials.set(k.Trial, secret.Value{})
 	g.refresh.counts = k.Sources
 	g.set.Store(&keySet{generation: k.Generation})
 	return nil
@@ -60,6 +69,8 @@ func (g *Gateway) persist(generation uint64) error {
 		return nil
 	}
 	k := kept{Generation: generation, Sources: g.refresh.counts}
+	k.Since, k.Left = g.left.kept()
+	k.Trial = g.trials.kept()
 	for d := range g.denied {
 		k.Denied = append(k.Denied, d)
 	}
@@ -97,6 +108,10 @@ type Status struct {
 	Breakers   []BreakerStatus `json:"breakers"`
 	Sources    []SourceStatus  `json:"sources,omitempty"`
 	Canary     *CanaryStatus   `json:"canary,omitempty"`
+	// Degraded lists why requests are kept from the provider, or let through in part.
+	Degraded []DegradedStatus `json:"degraded"`
+	// Queue counts what waits and what is kept, where there is a queue.
+	Queue *queue.Depth `json:"queue,omitempty"`
 }
 
 // KeyStatus is one key. State is the phase, or "cooling" for a healthy key with a limit on it, or "leaving" for one that left the set with requests on it.
@@ -177,6 +192,11 @@ func (g *Gateway) Status() Status {
 		b.mu.Unlock()
 	}
 	g.breaker.mu.RUnlock()
+	s.Degraded = g.degradedStatus()
+	if g.queue.q != nil {
+		d := g.queue.q.Depth()
+		s.Queue = &d
+	}
 	if set.canary != nil {
 		c := set.canary.status()
 		s.Canary = &c

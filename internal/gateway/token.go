@@ -173,7 +173,10 @@ type Tokens struct {
 	started time.Time
 }
 
-var _ Identifier = (*Tokens)(nil)
+var (
+	_ Identifier = (*Tokens)(nil)
+	_ Rechecker  = (*Tokens)(nil)
+)
 
 type verified struct {
 	caller  Caller
@@ -220,7 +223,7 @@ func (t *Tokens) Identify(r *http.Request) (Caller, error) {
 		if err != nil {
 			return Caller{}, err
 		}
-		v = &verified{caller: Caller{App: c.App, Routes: c.Routes, Models: c.Models}, id: c.ID, expires: c.Expires}
+		v = &verified{caller: Caller{App: c.App, Routes: c.Routes, Models: c.Models, Proof: proofToken + c.ID}, id: c.ID, expires: c.Expires}
 		if t.size.Add(1) > maxKnown {
 			t.known.Clear()
 			t.size.Store(1)
@@ -232,6 +235,22 @@ func (t *Tokens) Identify(r *http.Request) (Caller, error) {
 		return Caller{}, errToken
 	}
 	return v.caller, nil
+}
+
+// Recheck looks whether the token was revoked, be it that it has expired since.
+func (t *Tokens) Recheck(c Caller) error {
+	id, ok := strings.CutPrefix(c.Proof, proofToken)
+	if !ok {
+		return ErrNoOpinion
+	}
+	revoked, err := readRevoked(t.revoked, time.Time{})
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fault.Wrap(fault.Forbidden, err, "read revoked tokens")
+	}
+	if revoked[id] {
+		return errNotAgain
+	}
+	return nil
 }
 
 func (t *Tokens) verify(token string, now time.Time) (Claims, error) {
@@ -261,7 +280,7 @@ func (t *Tokens) reload() {
 	if err != nil || t.state != nil && info.Size() == t.state.Size() && info.ModTime().Equal(t.state.ModTime()) && os.SameFile(info, t.state) {
 		return
 	}
-	if list, err := readRevoked(t.revoked); err == nil {
+	if list, err := readRevoked(t.revoked, time.Now()); err == nil {
 		t.state = info
 		t.list.Store(&list)
 	}

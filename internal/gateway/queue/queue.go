@@ -626,3 +626,10 @@ func (q *Queue) Sweep(ctx context.Context) (erased int, err error) {
 	}
 	return len(old), q.l.Checkpoint(ctx)
 }
+
+// Full reports whether nothing more is taken, whoever asks.
+func (q *Queue) Full() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.total >= q.o.Entries || q.bytes >= q.o.Bytes
+}
