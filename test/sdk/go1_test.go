@@ -4,8 +4,10 @@ import (
 	"errors"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	anthropic1 "github.com/anthropics/anthropic-sdk-go"
 	option1 "github.com/anthropics/anthropic-sdk-go/option"
@@ -68,6 +70,22 @@ func TestGo1(t *testing.T) {
 		}
 		if results.Next() || results.Err() != nil {
 			t.Errorf("after the results: %v", results.Err())
+		}
+		f, err := c.Files.Upload(ctx, anthropic1.FileUploadParams{File: anthropic1.File(strings.NewReader("content"), "a.txt", "text/plain"), ExpiresInSeconds: anthropic1.Int(7200)})
+		if err != nil || f.Filename != "a.txt" || f.MimeType != "text/plain" || f.SizeBytes != 7 || f.ExpiresAt.Sub(f.CreatedAt) != 2*time.Hour {
+			t.Fatalf("file: %v %v", f, err)
+		}
+		files, err := c.Files.List(ctx, anthropic1.FileListParams{IDs: []string{f.ID, "file_none"}})
+		if err != nil || len(files.Data) != 1 || files.Data[0].ID != f.ID {
+			t.Errorf("files: %v %v", files, err)
+		}
+		named := message1()
+		named.Messages = []anthropic1.MessageParam{anthropic1.NewUserMessage(anthropic1.NewDocumentBlock(anthropic1.FileDocumentSourceParam{FileID: f.ID}), anthropic1.NewTextBlock("hi"))}
+		if _, err := c.Messages.New(ctx, named); err != nil {
+			t.Errorf("message with a file: %v", err)
+		}
+		if gone, err := c.Files.Delete(ctx, f.ID, anthropic1.FileDeleteParams{}); err != nil || gone.ID != f.ID {
+			t.Errorf("deleted file: %v %v", gone, err)
 		}
 
 		p.Fail(simulator.Fault{Status: 529, Path: "/v1/messages", Times: 1})

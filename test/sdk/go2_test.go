@@ -2,7 +2,9 @@ package sdk_test
 
 import (
 	"errors"
+	"io"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -90,6 +92,74 @@ func TestGo2Inference(t *testing.T) {
 		}
 		if p.RequestsOf(p.keyID) != 3 {
 			t.Errorf("%d requests billed, want 3", p.RequestsOf(p.keyID))
+		}
+	})
+}
+
+func TestGo2FilesAndSkills(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := prepare(t, simulator.Options{})
+		c := client2(p, p.value)
+		ctx := t.Context()
+		var files []string
+		for range 3 {
+			f, err := c.Files.Upload(ctx, anthropic.FileUploadParams{File: anthropic.File(strings.NewReader("content"), "a.txt", "text/plain")})
+			if err != nil || f.SizeBytes != 7 || f.Downloadable || !f.ExpiresAt.IsZero() {
+				t.Fatalf("file: %v %v", f, err)
+			}
+			files = slices.Insert(files, 0, f.ID)
+		}
+		var listed []string
+		for pager := c.Files.ListAutoPaging(ctx, anthropic.FileListParams{Limit: anthropic.Int(2)}); pager.Next(); {
+			listed = append(listed, pager.Current().ID)
+		}
+		if !slices.Equal(listed, files) {
+			t.Errorf("files: %v, want %v", listed, files)
+		}
+		var refused *anthropic.Error
+		if _, err := c.Files.Download(ctx, files[0], anthropic.FileDownloadParams{}); !errors.As(err, &refused) || refused.ErrorCode() != anthropic.ErrorCodeFileNotDownloadable {
+			t.Errorf("content of an uploaded file: %v", err)
+		}
+
+		skill := func(text string) []io.Reader {
+			return []io.Reader{anthropic.File(strings.NewReader(text), "brief/SKILL.md", "text/markdown"), anthropic.File(strings.NewReader("x"), "brief/a/b.md", "text/markdown")}
+		}
+		s, err := c.Skills.New(ctx, anthropic.SkillNewParams{Files: skill("one"), DisplayName: anthropic.String("Brief")})
+		if err != nil || s.DisplayName != "Brief" || s.Source.Type != anthropic.SkillSourceTypeCustom {
+			t.Fatalf("skill: %v %v", s, err)
+		}
+		v, err := c.Skills.Versions.New(ctx, s.ID, anthropic.SkillVersionNewParams{Files: skill("two")})
+		if err != nil || v.SkillID != s.ID || v.Name != "brief" {
+			t.Fatalf("version: %v %v", v, err)
+		}
+		if _, err := c.Skills.Versions.Delete(ctx, s.LatestVersionID, anthropic.SkillVersionDeleteParams{SkillID: s.ID}); err != nil {
+			t.Errorf("deleted version: %v", err)
+		}
+		versions, err := c.Skills.Versions.List(ctx, s.ID, anthropic.SkillVersionListParams{})
+		if err != nil || len(versions.Data) != 1 || versions.Data[0].ID != v.ID {
+			t.Errorf("versions: %v %v", versions, err)
+		}
+		m, err := c.Messages.New(ctx, anthropic.MessageNewParams{
+			Model: anthropic.ModelClaudeOpus5_5, MaxTokens: 1024, Messages: message2().Messages,
+			Tools: []anthropic.ToolUnionParam{{OfCodeExecutionTool20250825: &anthropic.CodeExecutionTool20250825Param{}}},
+			Container: anthropic.MessageCreateParamsContainerUnion{OfContainers: &anthropic.ContainerParams{
+				Skills: []anthropic.SkillParams{{SkillID: s.ID, Type: anthropic.SkillParamsTypeCustom}, {SkillID: "pdf", Type: anthropic.SkillParamsTypeAnthropic}},
+			}},
+		})
+		if err != nil || len(m.Container.Skills) != 2 || m.Container.Skills[0].Version != v.ID || len(m.Content) != 3 {
+			t.Fatalf("message with skills: %v", err)
+		}
+		made := m.Content[1].AsBashCodeExecutionToolResult().Content.AsResponseBashCodeExecutionResultBlock().Content[0].FileID
+		res, err := c.Files.Download(ctx, made, anthropic.FileDownloadParams{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		if b, err := io.ReadAll(res.Body); err != nil || len(b) == 0 {
+			t.Errorf("content: %q %v", b, err)
+		}
+		if _, err := c.Skills.Delete(ctx, s.ID, anthropic.SkillDeleteParams{}); err != nil {
+			t.Errorf("deleted skill: %v", err)
 		}
 	})
 }
