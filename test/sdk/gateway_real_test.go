@@ -22,9 +22,9 @@ func TestRealTypeScriptSDKsThroughGateway(t *testing.T) {
 	dir, program := install(t, "typescript"), build(t)
 	for _, line := range []string{"anthropic-v0", "anthropic-v1"} {
 		for _, open := range []bool{false, true} {
-			name, flags := line+" with a token", []string(nil)
+			name, flags := line+" with a token", []string{"--grant", "batches,files"}
 			if open {
-				name, flags = line+" without a token", []string{"--open"}
+				name, flags = line+" without a token", append(flags, "--open")
 			}
 			t.Run(name, func(t *testing.T) {
 				f := begin(t, program, func(_ *front, next http.Handler) http.Handler {
@@ -111,7 +111,7 @@ func through(t *testing.T, f *front, dir, line, key string, bearer bool) {
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("through.mjs: %v\n%s", err, &stderr)
 	}
-	for _, name := range []string{"message", "stream", "events", "tools", "streamedTools", "countTokens", "models", "end"} {
+	for _, name := range []string{"message", "stream", "events", "tools", "streamedTools", "countTokens", "models", "batches", "files", "end"} {
 		if seen[name] == 0 {
 			t.Errorf("%s was never called with success: %v", name, seen)
 		}

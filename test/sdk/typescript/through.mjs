@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import { createInterface } from "node:readline";
 
-const { default: Anthropic } = await import(process.argv[2]);
+const { default: Anthropic, toFile } = await import(process.argv[2]);
 const lines = createInterface({ input: process.stdin });
 const input = JSON.parse((await lines[Symbol.asyncIterator]().next()).value);
 let more = true;
@@ -57,6 +57,26 @@ const calls = {
     for await (const m of client.models.list({ limit: 4 })) n += m.id ? 1 : 0;
     assert.ok(n > 10);
     assert.equal((await client.models.retrieve("claude-haiku-5-5")).id, "claude-haiku-5-5");
+  },
+  batches: async (client) => {
+    const batch = await client.messages.batches.create({ requests: [{ custom_id: "a", params: request }] });
+    const ended = await client.messages.batches.retrieve(batch.id);
+    assert.equal(ended.results_url, `${input.url}/v1/messages/batches/${batch.id}/results`);
+    for await (const line of await client.messages.batches.results(batch.id)) whole(line.result.message);
+    const listed = [];
+    for await (const b of client.messages.batches.list({ limit: 1 })) listed.push(b.id);
+    assert.deepEqual(listed, [batch.id]);
+    await client.messages.batches.delete(batch.id);
+  },
+  files: async (client) => {
+    const file = await client.files.upload({ file: await toFile(Buffer.from("content"), "a.txt", { type: "text/plain" }) });
+    const source = { type: "file", file_id: file.id };
+    const content = [{ type: "document", source }, { type: "text", text: "hello" }];
+    whole(await client.messages.create({ ...request, messages: [{ role: "user", content }] }));
+    const listed = [];
+    for await (const f of client.files.list({ limit: 1 })) listed.push(f.id);
+    assert.deepEqual(listed, [file.id]);
+    await client.files.delete(file.id);
   },
 };
 
