@@ -2,7 +2,6 @@ package tree
 
 import (
 	"io"
-	"os"
 	"path"
 	"strings"
 )
@@ -25,7 +24,7 @@ type ignoreRule struct {
 }
 
 // enter adds the rules that a folder brings: its .gitignore, and .git/info/exclude where it is the top of a work tree.
-func (r *ignoreRules) enter(dir *os.Root, folder string) *ignoreRules {
+func (r *ignoreRules) enter(dir *folder, path string) *ignoreRules {
 	var rules []ignoreRule
 	for _, name := range []string{".git/info/exclude", ".gitignore"} {
 		rules = append(rules, readRules(dir, name)...)
@@ -33,23 +32,22 @@ func (r *ignoreRules) enter(dir *os.Root, folder string) *ignoreRules {
 	if rules == nil {
 		return r
 	}
-	base := folder
+	base := path
 	if base == "." {
 		base = ""
 	}
 	return &ignoreRules{up: r, base: base, rules: rules}
 }
 
-func readRules(dir *os.Root, name string) []ignoreRule {
-	info, err := dir.Lstat(name)
-	if err != nil || !info.Mode().IsRegular() {
-		return nil
-	}
-	f, err := dir.Open(name)
+func readRules(dir *folder, name string) []ignoreRule {
+	f, err := dir.file(name)
 	if err != nil {
 		return nil
 	}
 	defer f.Close()
+	if _, regular, err := f.stat(); err != nil || !regular {
+		return nil
+	}
 	b, err := io.ReadAll(io.LimitReader(f, largestIgnoreFile))
 	if err != nil {
 		return nil

@@ -7,6 +7,7 @@
 package tree
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -85,33 +86,15 @@ type walk struct {
 	yield  func(Sighting)
 }
 
-// folder is an open folder, closed when the walker and all jobs have let go of it.
-type folder struct {
-	root *os.Root
-	mu   sync.Mutex
-	uses int
-}
-
-func (f *folder) hold() {
-	f.mu.Lock()
-	f.uses++
-	f.mu.Unlock()
-}
-
-func (f *folder) release() {
-	f.mu.Lock()
-	f.uses--
-	last := f.uses == 0
-	f.mu.Unlock()
-	if last {
-		_ = f.root.Close()
-	}
-}
-
+// job is files of one folder.
 type job struct {
-	in         *folder
-	name, path string
+	in    *folder
+	names []string
+	path  string // of the folder
 }
+
+// jobFiles is how many files a worker takes at once: waking it costs more than reading a small one.
+const jobFiles = 16
 
 // Walk searches root, a folder or a file, and yields every key, from one goroutine at a time and in no order that may be relied on; likely
 // places come first. A symbolic link given as root is followed. The error is NotFound or Forbidden for root itself; below it everything that
@@ -125,7 +108,7 @@ func Walk(ctx context.Context, root string, o Options, yield func(Sighting)) (Re
 	if !info.IsDir() {
 		return w.single(root, info)
 	}
-	dir, err := os.OpenRoot(root)
+	dir, err := openFolder(root)
 	if err != nil {
 		return Result{}, rootError(err)
 	}
@@ -137,7 +120,7 @@ func Walk(ctx context.Context, root string, o Options, yield func(Sighting)) (Re
 	for range workers {
 		wg.Go(w.work)
 	}
-	w.folder(&folder{root: dir, uses: 1}, ".", nil)
+	w.folder(dir, ".", nil)
 	close(w.files)
 	wg.Wait()
 	return w.done()
@@ -177,7 +160,7 @@ func (w *walk) single(path string, info fs.FileInfo) (Result, error) {
 	if !info.Mode().IsRegular() {
 		return Result{Special: 1}, fault.New(fault.Unsupported, "scan path: neither a file nor a folder", fault.Hint("pipe it into \"keywright scan -\""))
 	}
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	f, err := openFile(path)
 	if err != nil {
 		return Result{}, rootError(err)
 	}
@@ -193,13 +176,7 @@ func (w *walk) folder(dir *folder, path string, rules *ignoreRules) {
 	if w.ctx.Err() != nil {
 		return
 	}
-	f, err := dir.root.Open(".")
-	if err != nil {
-		w.unread(path, err)
-		return
-	}
-	entries, err := f.ReadDir(-1)
-	_ = f.Close()
+	entries, err := dir.entries()
 	if err != nil {
 		w.unread(path, err)
 	}
@@ -210,43 +187,67 @@ func (w *walk) folder(dir *folder, path string, rules *ignoreRules) {
 		w.mu.Unlock()
 	}
 	if w.o.RespectGitignore && !git {
-		rules = rules.enter(dir.root, path)
+		rules = rules.enter(dir, path)
 	}
-	slices.SortFunc(entries, before)
+	for i := range entries {
+		entries[i].rank = rankOf(entries[i])
+	}
+	slices.SortFunc(entries, func(a, b entry) int { return cmp.Or(a.rank-b.rank, strings.Compare(a.name, b.name)) })
+	var files []string
+	flush := func() {
+		if len(files) > 0 {
+			dir.hold()
+			w.files <- job{dir, files, path}
+			files = nil
+		}
+	}
 	for _, e := range entries {
 		if w.ctx.Err() != nil {
 			return
 		}
-		name := e.Name()
-		sub := name
-		if path != "." {
-			sub = path + "/" + name
-		}
-		if git && name == "objects" && e.IsDir() {
+		sub := below(path, e.name)
+		if git && e.name == "objects" && e.sort == isFolder {
 			continue
 		}
-		if rules.ignored(sub, e.IsDir()) {
+		if rules.ignored(sub, e.sort == isFolder) {
 			w.mu.Lock()
 			w.result.Ignored++
 			w.mu.Unlock()
 			continue
 		}
-		w.text(name, sub, Name)
+		w.text(e.name, sub, Name)
+		if e.sort == isFile {
+			if files = append(files, e.name); len(files) == jobFiles {
+				flush()
+			}
+			continue
+		}
+		flush()
 		w.entry(dir, e, sub, rules)
 	}
+	flush()
 }
 
-func (w *walk) entry(dir *folder, e fs.DirEntry, path string, rules *ignoreRules) {
-	switch {
-	case e.IsDir():
-		next, err := dir.root.OpenRoot(e.Name())
+// below gives the path of a name in a folder.
+func below(folder, name string) string {
+	if folder == "." {
+		return name
+	}
+	return folder + "/" + name
+}
+
+// entry enters a folder, and looks at what is no file.
+func (w *walk) entry(dir *folder, e entry, path string, rules *ignoreRules) {
+	switch e.sort {
+	case isFolder:
+		next, err := dir.folder(e.name)
 		if err != nil {
 			w.unread(path, err)
 			return
 		}
-		w.folder(&folder{root: next, uses: 1}, path, rules)
-	case e.Type() == fs.ModeSymlink:
-		to, err := dir.root.Readlink(e.Name())
+		w.folder(next, path, rules)
+	case isLink:
+		to, err := dir.readlink(e.name)
 		if err != nil {
 			w.unread(path, err)
 			return
@@ -255,9 +256,8 @@ func (w *walk) entry(dir *folder, e fs.DirEntry, path string, rules *ignoreRules
 		w.result.Links++
 		w.mu.Unlock()
 		w.text(to, path, Link)
-	case e.Type().IsRegular():
-		dir.hold()
-		w.files <- job{in: dir, name: e.Name(), path: path}
+	case isGone:
+		w.unread(path, fs.ErrNotExist)
 	default:
 		w.mu.Lock()
 		w.result.Special++
@@ -266,85 +266,83 @@ func (w *walk) entry(dir *folder, e fs.DirEntry, path string, rules *ignoreRules
 }
 
 // isGit reports whether a folder is a git directory, with a work tree or without.
-func isGit(entries []fs.DirEntry) bool {
+func isGit(entries []entry) bool {
 	head, objects, refs := false, false, false
 	for _, e := range entries {
-		switch e.Name() {
+		switch e.name {
 		case "HEAD":
 			head = true
 		case "objects":
-			objects = e.IsDir()
+			objects = e.sort == isFolder
 		case "refs":
-			refs = e.IsDir()
+			refs = e.sort == isFolder
 		}
 	}
 	return head && objects && refs
 }
 
-// before orders a folder: likely places of keys first, then files, then folders, each by name.
-func before(a, b fs.DirEntry) int {
-	rank := func(e fs.DirEntry) int {
-		n := strings.ToLower(e.Name())
+// rankOf orders a folder: likely places of keys first, then files, then folders.
+func rankOf(e entry) int {
+	n := e.name
+	if n[0] == '.' || strings.HasSuffix(n, "_history") || strings.HasSuffix(n, "_HISTORY") {
+		n = strings.ToLower(n)
 		switch {
 		case strings.HasPrefix(n, ".env"), strings.HasSuffix(n, "_history"), n == ".claude", n == ".claude.json", n == ".anthropic", n == ".netrc", n == ".git-credentials":
 			return 0
 		case n == ".vscode", n == ".idea", n == ".cursor", n == ".codex", n == ".continue", n == ".aider.conf.yml", n == ".config", n == ".aws", n == ".git", strings.HasPrefix(n, ".bash"), strings.HasPrefix(n, ".zsh"), strings.HasPrefix(n, ".profile"):
 			return 1
-		case !e.IsDir():
-			return 2
-		default:
-			return 3
 		}
 	}
-	if d := rank(a) - rank(b); d != 0 {
-		return d
+	if e.sort != isFolder {
+		return 2
 	}
-	return strings.Compare(a.Name(), b.Name())
+	return 3
 }
 
 // work searches files until there are no more.
 func (w *walk) work() {
 	var buf []byte
 	for j := range w.files {
-		if w.ctx.Err() == nil {
-			w.open(j, &buf)
+		for _, name := range j.names {
+			if w.ctx.Err() == nil {
+				w.open(j.in, name, below(j.path, name), &buf)
+			}
 		}
 		j.in.release()
 	}
 }
 
-func (w *walk) open(j job, buf *[]byte) {
-	// Not blocking, and not following: the entry may have been replaced by a pipe or a link meanwhile.
-	f, err := j.in.root.OpenFile(j.name, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOFOLLOW, 0)
-	if err != nil {
-		w.unread(j.path, err)
-		return
-	}
-	defer f.Close()
-	w.file(f, j.path, buf)
-}
-
-// file searches the content of an open file. buf is the caller's buffer, which grows as needed.
-func (w *walk) file(f *os.File, path string, buf *[]byte) {
-	info, err := f.Stat()
+func (w *walk) open(in *folder, name, path string, buf *[]byte) {
+	f, err := in.file(name)
 	if err != nil {
 		w.unread(path, err)
 		return
 	}
-	if !info.Mode().IsRegular() {
+	defer f.Close()
+	w.file(f, path, buf)
+}
+
+// file searches the content of an open file. buf is the caller's buffer, which grows as needed.
+func (w *walk) file(f openedFile, path string, buf *[]byte) {
+	size, regular, err := f.stat()
+	if err != nil {
+		w.unread(path, err)
+		return
+	}
+	if !regular {
 		w.mu.Lock()
 		w.result.Special++
 		w.mu.Unlock()
 		return
 	}
 	yield := func(m scan.Match) { w.found(path, Content, m) }
-	if info.Size() > smallFile {
+	if size > smallFile {
 		count := &counting{r: f}
 		w.gaps(path, w.o.Searcher.Stream(w.ctx, count, yield))
 		w.read(path, count.n)
 		return
 	}
-	b, more, err := readSmall(f, int(info.Size()), buf)
+	b, more, err := readSmall(f, int(size), buf)
 	if err != nil {
 		w.unread(path, err)
 	}
@@ -363,7 +361,7 @@ func (w *walk) file(f *os.File, path string, buf *[]byte) {
 
 // readSmall reads a file of the expected size into buf; what is appended meanwhile is left to a later scan. A size of zero is not believed, since
 // the files of a kernel have it. more reports that the file goes on.
-func readSmall(f *os.File, size int, buf *[]byte) (b []byte, more bool, err error) {
+func readSmall(f io.Reader, size int, buf *[]byte) (b []byte, more bool, err error) {
 	if cap(*buf) < size+1 {
 		*buf = make([]byte, max(size+1, 64<<10))
 	}
