@@ -112,7 +112,7 @@ func (a *App) openRest(ctx context.Context) error {
 	a.released = &release.Book{Store: a.Store, Unseal: a.vault.Open, Now: a.now}
 	a.Intake = &intake.Intake{Store: a.Store, Vault: a.vault, Provider: a.Provider, ProviderURL: a.Config.Provider.URL, Signal: a.spareAdded, Now: a.now, Log: a.log}
 	a.Runner = runner.New(runner.Surroundings{
-		Store: a.Store, Vault: a.vault, Provider: a.Provider, Place: a.openPlanned, Places: a.configured, Test: a.runTest, Tell: a.tellRotation(), Report: a.report,
+		Store: a.Store, Vault: a.vault, Provider: a.Provider, Place: a.openPlanned, Places: a.configured, Gateways: a.gatewayFact, Test: a.runTest, Tell: a.tellRotation(), Report: a.report,
 		Now: a.now, Log: a.log, Fault: a.options.Fault,
 	})
 	return nil

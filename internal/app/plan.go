@@ -44,6 +44,7 @@ func (a *App) Plan(ctx context.Context, w Wish) (rotation.Plan, error) {
 	}
 	_, p.Admin = a.Provider.(provider.StatusSetter)
 	_, p.Usage = a.Provider.(provider.UsageReporter)
+	p.Gateway = len(a.gateways()) > 0
 	if p.Places, p.Waves, err = a.places(k); err != nil {
 		return p, err
 	}
@@ -119,7 +120,7 @@ func (a *App) planned(name string) (rotation.Place, error) {
 		return rotation.Place{}, err
 	}
 	can := l.Abilities()
-	return rotation.Place{Name: name, Kind: l.Kind(), Address: l.Address(), Config: raw, Can: rotation.Can{
+	return rotation.Place{Name: name, Kind: l.Kind(), Address: l.Address(), Config: raw, Patience: l.Patience(), Can: rotation.Can{
 		Read: can.Reads, Stage: can.Stages, Reload: can.Reloads, Confirm: can.Confirms, Probe: can.Probes, Restore: can.Restores, Remove: can.Removes, Check: can.Checks, Manual: can.Manual,
 	}}, nil
 }
@@ -225,9 +226,16 @@ func (a *App) forKind(ctx context.Context, p rotation.Plan) (rotation.Plan, erro
 	}
 	switch p.Kind {
 	case rotation.Emergency:
+		// The gateway changes first: behind it no application has to.
+		slices.SortStableFunc(p.Places, func(x, y rotation.Place) int { return cmp.Compare(rank(x), rank(y)) })
 		p.Process, p.Soak, p.Watch, p.HealthWait, p.Approvals = rotation.ProcessEmergency, 0, 0, 0, 0
 	case rotation.Rollback:
 		p.Process = rotation.ProcessRollback
+		for i := range p.Places {
+			if p.Places[i].Kind == gatewayKind {
+				p.Places[i].Can.Stage = false // what served before is not tried again: it comes back at once
+			}
+		}
 		back, err := returnTo(p.Key, versions)
 		if err != nil {
 			return p, err
@@ -235,6 +243,17 @@ func (a *App) forKind(ctx context.Context, p rotation.Plan) (rotation.Plan, erro
 		p.New = back.ID
 	}
 	return p, nil
+}
+
+// gatewayKind is the kind of a place that is a gateway.
+const gatewayKind = "gateway"
+
+// rank orders the places of an emergency.
+func rank(p rotation.Place) int {
+	if p.Kind == gatewayKind {
+		return 0
+	}
+	return 1
 }
 
 // lent gives the version of another key that an emergency put into the places of this one, or nothing.

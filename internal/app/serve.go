@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"net/http"
 	"path/filepath"
@@ -11,8 +12,11 @@ import (
 
 	"github.com/keywright/keywright/internal/api"
 	"github.com/keywright/keywright/internal/audit"
+	"github.com/keywright/keywright/internal/config"
 	"github.com/keywright/keywright/internal/event"
 	"github.com/keywright/keywright/internal/fault"
+	"github.com/keywright/keywright/internal/gateway"
+	"github.com/keywright/keywright/internal/keysource"
 	"github.com/keywright/keywright/internal/monitor"
 	"github.com/keywright/keywright/internal/rotation"
 	"github.com/keywright/keywright/internal/runner"
@@ -28,6 +32,11 @@ type ServeOptions struct {
 	// ReadersListen is host:port for enrolled readers; empty does not listen. ReadersReady is called before Ready, when it listens.
 	ReadersListen string
 	ReadersReady  func(at net.Addr)
+	// GatewayLog receives what the gateway inside tells operators, and Reload gives the configuration anew after SIGHUP; only the gateway takes that
+	// up. GatewayReady is called before Ready, when the gateway inside takes requests.
+	GatewayLog   *slog.Logger
+	Reload       func(ctx context.Context) (*config.Config, error)
+	GatewayReady func(o GatewayOptions, at net.Addr, s gateway.Status)
 	// Ready is called once the socket listens and rotations are driven.
 	Ready func(socket string)
 }
@@ -36,8 +45,8 @@ type ServeOptions struct {
 const stopWithin = 5 * time.Second
 
 // Serve is the daemon: it drives rotations, begins those that are due where the policy is automatic, looks at places and provider, answers on a Unix
-// socket and makes an audit checkpoint every hour, until ctx ends. It returns nil after
-// an ordered stop. Kinds: Conflict when another daemon works on the same store.
+// socket and makes an audit checkpoint every hour, until ctx ends. Where the configuration says so it runs the gateway too. It returns nil after an
+// ordered stop. Kinds: Conflict when another daemon works on the same store, and those of RunGateway.
 func (a *App) Serve(ctx context.Context, o ServeOptions) error {
 	if dir := a.Store.Dir(); dir != "" {
 		release, err := store.DriverLock(dir)
@@ -74,7 +83,17 @@ func (a *App) Serve(ctx context.Context, o ServeOptions) error {
 			o.ReadersReady(at)
 		}
 	}
+	if err := a.serveGateway(ctx, o, &duties, cancel); err != nil {
+		cancel(nil)
+		_ = server.Close()
+		duties.Wait()
+		return err
+	}
 	duties.Go(func() { a.every(ctx, time.Hour, time.Hour, "sign an audit checkpoint", a.Checkpoint) })
+	if len(a.gateways()) > 0 {
+		duties.Go(func() { a.every(ctx, 0, heedEvery, "take in what gateways tell", a.heed) })
+		duties.Go(func() { a.every(ctx, 0, time.Minute, "refuse compromised values at gateways", a.denyCompromised) })
+	}
 	duties.Go(func() { a.every(ctx, 0, time.Minute, "begin rotations that are due", a.schedule) })
 	duties.Go(func() { a.every(ctx, time.Minute, lookEvery, "look at places and keys", a.lookAround) })
 	if o.Ready != nil {
@@ -93,6 +112,54 @@ func (a *App) Serve(ctx context.Context, o ServeOptions) error {
 		return cause
 	}
 	return err
+}
+
+// serveGateway begins with the gateway, where the configuration wants it inside, and returns when it takes requests or cannot be begun. One that fails
+// later ends the daemon.
+func (a *App) serveGateway(ctx context.Context, o ServeOptions, duties *sync.WaitGroup, fail context.CancelCauseFunc) error {
+	if a.Config.Gateway == nil || !a.Config.Gateway.Serve {
+		return nil
+	}
+	log := o.GatewayLog
+	if log == nil {
+		log = a.log
+	}
+	options, err := ConfiguredGateway(ctx, a.Config, log)
+	if err != nil {
+		return err
+	}
+	options.OpenKey = func(ref keysource.Ref) (keysource.Reader, error) {
+		return a.OpenKey(ref, "gateway", a.Config.Gateway.Development)
+	}
+	if o.Reload != nil {
+		options.Again = func(ctx context.Context) (GatewayOptions, error) {
+			c, err := o.Reload(ctx)
+			if err != nil {
+				return GatewayOptions{}, err
+			}
+			return ConfiguredGateway(ctx, c, log)
+		}
+	}
+	ready, ended := make(chan struct{}), make(chan error, 1)
+	options.Ready = func(at net.Addr, s gateway.Status) {
+		if o.GatewayReady != nil {
+			o.GatewayReady(options, at, s)
+		}
+		close(ready)
+	}
+	duties.Go(func() {
+		err := RunGateway(ctx, options)
+		ended <- err
+		if err != nil {
+			fail(err)
+		}
+	})
+	select {
+	case <-ready:
+		return nil
+	case err := <-ended:
+		return err
+	}
 }
 
 // lookEvery is how often the daemon looks at every place and asks the provider about every key in use.

@@ -1,26 +1,33 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"net"
 	"os"
+	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/keywright/keywright/internal/app"
 	"github.com/keywright/keywright/internal/audit"
 	"github.com/keywright/keywright/internal/fault"
 	"github.com/keywright/keywright/internal/gateway"
-	"github.com/keywright/keywright/internal/secret"
+	"github.com/keywright/keywright/internal/keysource"
 )
 
 func (c *console) gatewayCommand() *cobra.Command {
 	var o app.GatewayOptions
 	var key, state string
-	var backups []string
+	var development bool
+	var backups, grants, kept []string
+	var q app.GatewayQueue
+	var queued bool
 	cmd := &cobra.Command{
 		Use: "gateway", Short: "run a reverse proxy that holds the key, so that applications hold none", GroupID: "setup", Args: cobra.NoArgs,
 		Long: `Gateway stands between applications and the provider. It sets the key on each request, takes a changed key file up within a second, without
@@ -29,35 +36,39 @@ a failed request, fails over to a backup key where that helps, and never lets a 
 An application needs two settings: the gateway's address as its base URL, and a gateway token in place of the key (keywright token issue).
 With --open every process of your own user on this host is served without a token.
 
-It needs no configuration file. SIGHUP reads the key files at once; SIGTERM lets requests under way end.`,
+With --key it needs no configuration file, and reads none. Without --key the section gateway of the configuration says what it does; SIGHUP
+reads that anew, and one that cannot be used changes nothing. SIGTERM lets requests under way end.`,
 		Example: `  keywright gateway --key file:primary.key --backup file:secondary.key --open
   keywright gateway --listen unix:/run/keywright/gateway.sock --key file:primary.key
+  keywright gateway -c /etc/keywright/keywright.yaml
   keywright gateway status`,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			if key == "" {
-				return usageError{fault.New(fault.Invalid, "gateway: no key given", fault.Hint("--key file:PATH, a file of mode 0600 that holds the value alone"))}
+				return c.configuredGateway(cmd)
 			}
-			if o.Dir, err = os.Getwd(); err != nil {
+			dir, err := os.Getwd()
+			if err != nil {
 				return fault.Wrap(fault.Unavailable, err, "gateway")
 			}
 			if o.StateDir, err = app.GatewayDir(state); err != nil {
 				return err
 			}
-			o.Key = secret.Ref(key)
+			var further []keysource.Ref
 			for _, b := range backups {
-				o.Backups = append(o.Backups, secret.Ref(b))
+				further = append(further, keysource.Ref(b))
 			}
-			level := slog.LevelWarn
-			if c.verbose {
-				level = slog.LevelDebug
+			if o.Rules.Default, err = gateway.Granting(grants); err != nil {
+				return usageError{err}
 			}
-			o.Log = slog.New(slog.NewTextHandler(c.err, &slog.HandlerOptions{Level: level}))
-			o.Ready = func(at net.Addr, s gateway.Status) {
-				fmt.Fprintf(c.err, "keywright: gateway to %s on %s\n", s.Upstream, baseURL(at, o.Certificate != ""))
-				for _, k := range s.Keys {
-					fmt.Fprintf(c.err, "keywright: %s key %s\n", k.Role, k.Fingerprint)
-				}
+			o.Rules.Default.Cache = kept
+			switch {
+			case queued:
+				o.Queue = &q
+			case q.Master != "":
+				return usageError{fault.New(fault.Invalid, "gateway: --queue-master goes with --queue")}
 			}
+			o.Source, o.Tokens, o.Log = app.FlagSource(keysource.Ref(key), further, dir, development), true, c.operatorLog()
+			o.Ready = func(at net.Addr, s gateway.Status) { c.gatewayReady(o, at, s) }
 			o.Version = Version()
 			return app.RunGateway(cmd.Context(), o)
 		},
@@ -67,8 +78,9 @@ It needs no configuration file. SIGHUP reads the key files at once; SIGTERM lets
 	f.StringVar(&o.Upstream, "upstream", "https://api.anthropic.com", "address of the provider")
 	f.StringVar(&key, "key", "", "the key: file:PATH, or env:NAME with --dev")
 	f.StringArrayVar(&backups, "backup", nil, "a key to fail over to; may be given several times")
+	f.StringSliceVar(&grants, "grant", nil, "what applications may call besides messages, count_tokens and models: batches, files, skills; may be given several times")
 	f.BoolVar(&o.Open, "open", false, "serve every process of this user without a token, on loopback or a Unix socket")
-	f.BoolVar(&o.Development, "dev", false, "accept keys from the environment, for development alone")
+	f.BoolVar(&development, "dev", false, "accept keys from the environment, for development alone")
 	f.StringVar(&o.Certificate, "tls-cert", "", "certificate to serve with, PEM")
 	f.StringVar(&o.CertificateKey, "tls-key", "", "the certificate's key, PEM")
 	f.StringVar(&o.AccessLog, "access-log", "", "append a line of JSON for each request to this file; no bodies, no values")
@@ -76,8 +88,70 @@ It needs no configuration file. SIGHUP reads the key files at once; SIGTERM lets
 	f.BoolVar(&o.TraceUpstream, "trace-upstream", false, "send the provider the W3C trace context of each call; without it none goes out")
 	f.DurationVar(&o.Grace, "grace", 30*time.Second, "how long requests under way may take to end when it stops")
 	stateFlag(cmd, &state)
-	cmd.AddCommand(c.gatewayStatus())
+	f.BoolVar(&queued, "queue", false, "keep requests of callers that prefer not to wait (Prefer: respond-async), encrypted, in the state directory")
+	f.StringVar(&q.Master, "queue-master", "", "what the queue is encrypted under: file:PATH, systemd:NAME, passphrase:REF, age:PATH or aws-kms:KEY (default "+app.DefaultQueueMaster+" in the user's configuration directory)")
+	f.StringSliceVar(&kept, "cache", nil, "keep answers of this route for ten minutes, for identical requests while the provider is down: messages, count_tokens or models; may be given several times")
+	cmd.AddCommand(c.gatewayStatus(), c.gatewayDegrade(), c.gatewayRestore(), c.gatewayQueue())
 	return cmd
+}
+
+// configuredGateway runs the gateway that the configuration describes.
+func (c *console) configuredGateway(cmd *cobra.Command) error {
+	var given string
+	cmd.LocalNonPersistentFlags().VisitAll(func(f *pflag.Flag) {
+		if f.Changed {
+			given = f.Name
+		}
+	})
+	if given != "" {
+		return usageError{fault.New(fault.Invalid, "gateway: --"+given+" goes with --key; without it the section gateway of the configuration says everything",
+			fault.Hint("--key file:PATH, a file of mode 0600 that holds the value alone"))}
+	}
+	log := c.operatorLog()
+	again := func(ctx context.Context) (app.GatewayOptions, error) {
+		cfg, err := c.config(ctx)
+		if err != nil {
+			return app.GatewayOptions{}, err
+		}
+		return app.ConfiguredGateway(ctx, cfg, log)
+	}
+	o, err := again(cmd.Context())
+	switch {
+	case fault.Is(err, fault.NotFound) && len(c.configs) == 0:
+		return usageError{fault.New(fault.Invalid, "gateway: no key given, and no configuration describes a gateway", fault.Hint("--key file:PATH, a file of mode 0600 that holds the value alone"))}
+	case err != nil:
+		return err
+	}
+	if slices.ContainsFunc(o.Source.Keys, func(k gateway.SourceKey) bool { return strings.HasPrefix(string(k.Ref), "store:") }) {
+		a, err := c.app(cmd.Context())
+		if err != nil {
+			return err
+		}
+		defer a.Close()
+		o.OpenKey = func(ref keysource.Ref) (keysource.Reader, error) {
+			return a.OpenKey(ref, "gateway", o.Source.Development)
+		}
+	}
+	o.Again = again
+	o.Ready = func(at net.Addr, s gateway.Status) { c.gatewayReady(o, at, s) }
+	return app.RunGateway(cmd.Context(), o)
+}
+
+// gatewayReady says where the gateway is.
+func (c *console) gatewayReady(o app.GatewayOptions, at net.Addr, s gateway.Status) {
+	fmt.Fprintf(c.err, "keywright: gateway to %s on %s\n", s.Upstream, baseURL(at, o.Certificate != ""))
+	for _, k := range s.Keys {
+		fmt.Fprintf(c.err, "keywright: %s key %s\n", k.Role, k.Fingerprint)
+	}
+}
+
+// operatorLog is the log of what runs for long: warnings and worse, or everything.
+func (c *console) operatorLog() *slog.Logger {
+	level := slog.LevelWarn
+	if c.verbose {
+		level = slog.LevelDebug
+	}
+	return slog.New(slog.NewTextHandler(c.err, &slog.HandlerOptions{Level: level}))
 }
 
 func stateFlag(cmd *cobra.Command, state *string) {
@@ -152,6 +226,13 @@ func (c *console) showGateway(s gateway.Status) {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%d\t%s\n", k.Key, k.Fingerprint, k.Role, k.State, k.InFlight, k.Requests, last)
 	}
 	_ = w.Flush() // it writes where printf writes
+	if len(s.Degraded) > 0 {
+		c.printf("\n")
+		c.showDegraded(s.Degraded)
+	}
+	if q := s.Queue; q != nil {
+		c.printf("\nqueue: %d waiting, %d under way, %d answered\n", q.Waiting, q.Running, q.Done)
+	}
 	for _, l := range s.Limits {
 		c.printf("\nlimit of the %s (%s), until %s", l.Scope, l.Row, l.Until.UTC().Format(time.TimeOnly)+"Z")
 	}

@@ -13,8 +13,8 @@ import (
 	"github.com/invopop/jsonschema"
 
 	"github.com/keywright/keywright/internal/apikey"
-	"github.com/keywright/keywright/internal/fault"
-	"github.com/keywright/keywright/internal/secret"
+	"github.com/keywright/keywright/internal/keysource"
+	"github.com/keywright/keywright/internal/location/gateway"
 )
 
 // Gateway is the proxy that holds keys of this configuration, so that applications hold none.
@@ -42,7 +42,7 @@ type Gateway struct {
 // GatewayKey is a key that a gateway uses.
 type GatewayKey struct {
 	Key    apikey.Name `yaml:"key" required:"true" help:"Name of a key of this configuration."`
-	Source KeySource   `yaml:"source" required:"true" help:"Where its value is read: file:PATH, a file of mode 0600 that holds the value alone, or env:NAME with development."`
+	Source KeySource   `yaml:"source" required:"true" help:"Where its value is read: file:PATH, a file of mode 0600 that holds the value alone, the one source that a rotation can change through the gateway; or store:KEY, daemon:SOCKET#KEY and the others of docs/gateway.md; env:NAME with development."`
 	Group  string      `yaml:"failover_group" help:"Keys of one group may stand in for each other across organizations and workspaces, as failover_groups says. Within a workspace they need none."`
 }
 
@@ -98,11 +98,7 @@ var (
 
 // UnmarshalText checks the form.
 func (s *KeySource) UnmarshalText(b []byte) error {
-	scheme, _, _ := strings.Cut(string(b), ":")
-	ref, err := secret.ParseRef(string(b))
-	if err == nil && scheme != "file" && scheme != "env" {
-		err = fault.New(fault.Invalid, "a gateway reads a key from file:PATH or env:NAME", fault.Hint("write the value into a file of mode 0600"))
-	}
+	ref, err := keysource.ParseRef(string(b))
 	if err != nil {
 		return err
 	}
@@ -111,9 +107,9 @@ func (s *KeySource) UnmarshalText(b []byte) error {
 }
 
 func (KeySource) schema() *jsonschema.Schema {
-	return &jsonschema.Schema{Type: "string", Pattern: `^(env|file):.+`}
+	return &jsonschema.Schema{Type: "string", Pattern: `^(file|env|store|daemon|aws|vault|kubernetes):.+`}
 }
-func (KeySource) words() string { return "file:PATH or env:NAME" }
+func (KeySource) words() string { return "place of a value" }
 
 // resolveGateway makes paths absolute and fills in what follows from the rest.
 func (c *Config) resolveGateway(abs func(string) string) {
@@ -138,6 +134,14 @@ func (c *Config) resolveGateway(abs func(string) string) {
 			g.TLS.Certificate, g.TLS.Key, g.TLS.ClientCA = abs(g.TLS.Certificate), abs(g.TLS.Key), abs(g.TLS.ClientCA)
 		}
 	}
+	// A place that names no gateway is the one of this configuration.
+	for _, l := range c.Locations {
+		if place, ok := l.Fields.(*gateway.Config); ok {
+			if place.StateDir = abs(place.StateDir); place.StateDir == "" {
+				place.StateDir = dir
+			}
+		}
+	}
 }
 
 var (
@@ -147,6 +151,7 @@ var (
 )
 
 func (c *Config) judgeGateway(r *reader) {
+	c.judgeGatewayPlaces(r)
 	g := c.Gateway
 	if g == nil {
 		return
@@ -262,5 +267,30 @@ func (a App) judge(r *reader, path, what, prices string) {
 	}
 	if a.CostPerDay > 0 && prices == "" {
 		r.badAt(path+".cost_per_day", "name a table of prices under gateway.prices", "%s has a budget, and there are no prices", what)
+	}
+}
+
+// judgeGatewayPlaces looks at places that are the gateway of this configuration.
+func (c *Config) judgeGatewayPlaces(r *reader) {
+	for _, name := range slices.Sorted(maps.Keys(c.Locations)) {
+		place, ok := c.Locations[name].Fields.(*gateway.Config)
+		if !ok || c.Gateway == nil || place.StateDir != c.Gateway.StateDir {
+			continue
+		}
+		var served []string
+		var source KeySource
+		for _, k := range c.Gateway.Keys {
+			served = append(served, string(k.Key))
+			if string(k.Key) == place.Key {
+				source = k.Source
+			}
+		}
+		path := ".locations." + name
+		switch {
+		case source == "":
+			r.badAt(path+".key", meant(place.Key, served, "its keys: "), "location %q: the gateway of this configuration has no key %s", name, quote(place.Key))
+		case !strings.HasPrefix(string(source), "file:"):
+			r.badAt(path+".key", "source: file:PATH", "location %q: the gateway reads key %s from a place that it cannot write", name, quote(place.Key))
+		}
 	}
 }

@@ -92,7 +92,7 @@ func TestGatewayProblems(t *testing.T) {
 		{"key: spare,", "key: app,", `key "app" stands in "gateway" twice`},
 		{"file:/keys/spare.key", "file:app.key", `key "spare" has the same source as "app" in "gateway"`},
 		{"file:/keys/spare.key", "env:SPARE", `key "spare" in "gateway" comes from the environment`},
-		{"file:/keys/spare.key", "cmd:pass show spare", "a gateway reads a key from file:PATH or env:NAME"},
+		{"file:/keys/spare.key", "cmd:pass show spare", "want file:, store:, daemon:"},
 		{"failover_group: pair }\n    - ", "failover_group: pare }\n    - ", `unknown failover group "pare" in "gateway" (failover_groups: pair)`},
 		{"on_limits: true", "on_limit: true", `unknown field "on_limit"`},
 		{"routes: [messages]", "routes: [mesages]", `unknown route "mesages" of app "web" of "gateway" (did you mean "messages"?)`},
