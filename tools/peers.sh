@@ -79,10 +79,12 @@ debian() {
 	have_moto || python3 -c 'import ensurepip' 2>/dev/null || set -- "$@" python3-venv
 	have jq || set -- "$@" jq
 	have openssl || set -- "$@" openssl
+	have pre-commit || set -- "$@" pre-commit
 	have_cc || set -- "$@" gcc libc6-dev
 	install "$@"
 	have jq || lack jq "apt-get install jq"
 	have openssl || lack openssl "apt-get install openssl"
+	have pre-commit || lack pre-commit "apt-get install pre-commit"
 	have dockerd || lack dockerd "apt-get install docker.io"
 	have etcd || lack etcd "apt-get install etcd-server"
 	have_postgres || lack postgres "apt-get install postgresql"

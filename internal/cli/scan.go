@@ -37,6 +37,7 @@ type scanFlags struct {
 	baselines, knownKeys                        []string
 	trust, hint, all, again, known, strict      bool
 	format, output                              string
+	also                                        []string
 	staged, preReceive                          bool
 	prePush                                     string
 	workers                                     int
@@ -86,6 +87,7 @@ func (c *console) scanCommand() *cobra.Command {
 	fl.BoolVar(&f.all, "all", false, "list ignored keys, and every place")
 	fl.StringVar(&f.format, "format", "", "how to write the report: "+strings.Join(formats(), ", ")+" (default table)")
 	fl.StringVarP(&f.output, "output", "o", "", "write the report into `FILE`, of mode 0600, whole or not at all")
+	fl.StringArrayVar(&f.also, "also", nil, "write the same report in another form too: `FORMAT=FILE`, as --output does; may be given several times")
 	fl.BoolVar(&f.staged, "staged", false, "search what the next commit takes in: the staged blobs that HEAD lacks")
 	fl.StringVar(&f.prePush, "pre-push", "", "search what a push to this `REMOTE` sends; reads what git hands to a pre-push hook")
 	fl.BoolVar(&f.preReceive, "pre-receive", false, "search what a push brings; reads what git hands to a pre-receive hook")
@@ -100,6 +102,14 @@ func formats() []string {
 	return []string{"table", "json", "jsonl", "sarif", "github", "markdown", "html"}
 }
 
+// written are the formats that are written once a scan has ended, and need no terminal.
+func written() map[string]func(*report.Report, io.Writer) error {
+	return map[string]func(*report.Report, io.Writer) error{
+		"json": (*report.Report).JSON, "sarif": (*report.Report).SARIF, "github": (*report.Report).Annotations, "markdown": (*report.Report).Markdown,
+		"html": (*report.Report).HTML,
+	}
+}
+
 func (c *console) scan(cmd *cobra.Command, args []string, f scanFlags) error {
 	if c.json {
 		if f.format != "" && f.format != "json" {
@@ -112,6 +122,12 @@ func (c *console) scan(cmd *cobra.Command, args []string, f scanFlags) error {
 	}
 	if !slices.Contains(formats(), f.format) {
 		return usageError{fault.New(fault.Invalid, fmt.Sprintf("--format: there is no %q", f.format), fault.Hint("one of %s", strings.Join(formats(), ", ")))}
+	}
+	for _, a := range f.also {
+		format, file, _ := strings.Cut(a, "=")
+		if _, ok := written()[format]; !ok || file == "" {
+			return usageError{fault.New(fault.Invalid, "--also: it must be FORMAT=FILE", fault.Hint("json, sarif, github, markdown or html; a table and jsonl are written by --format"))}
+		}
 	}
 	s, err := c.newScan(cmd, args, f)
 	if err != nil {
@@ -131,24 +147,26 @@ func (c *console) scan(cmd *cobra.Command, args []string, f scanFlags) error {
 		if quiet := s.o.Hook != run.NoHook && r.Complete && !r.Found(); !quiet {
 			err = r.Table(w, table)
 		}
-	case "json":
-		err = r.JSON(w)
 	case "jsonl":
 		err = s.o.Stream.End(r)
-	case "sarif":
-		err = r.SARIF(w)
-	case "github":
-		err = r.Annotations(w)
-	case "markdown":
-		err = r.Markdown(w)
-	case "html":
-		err = r.HTML(w)
+	default:
+		err = written()[f.format](r, w)
 	}
 	if err != nil {
 		return fault.Wrap(fault.Unavailable, err, "write report")
 	}
 	if err := done(); err != nil {
 		return err
+	}
+	for _, a := range f.also {
+		format, file, _ := strings.Cut(a, "=")
+		w, done := c.scanOutput(file)
+		if err := written()[format](r, w); err != nil {
+			return fault.Wrap(fault.Unavailable, err, "write report")
+		}
+		if err := done(); err != nil {
+			return err
+		}
 	}
 	if f.output != "" {
 		fmt.Fprintf(c.err, "keywright: %s\n", r.Summary())

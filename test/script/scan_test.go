@@ -77,7 +77,7 @@ func TestScansOfOthersRun(t *testing.T) {
 	}
 	// The first two lines of the template install the program, which is here already.
 	lines := gitlab.Keywright.Script
-	if len(lines) != 4 || !strings.Contains(lines[0], "go install") || scripts["action.sh"] == "" {
+	if len(lines) != 3 || !strings.Contains(lines[0], "go install") || scripts["action.sh"] == "" {
 		t.Fatalf("the scripts have another form: %q, %q", lines, scripts)
 	}
 	scripts["gitlab.sh"] = "set -e\n" + strings.ReplaceAll(strings.Join(lines[2:], "\n"), "/tmp/keywright-bin/keywright", "keywright") + "\n"
