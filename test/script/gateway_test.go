@@ -16,17 +16,17 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// call makes a request through a gateway's Unix socket: call CODE SOCKET TOKEN METHOD PATH [BODY]. TOKEN is a file
-// that holds one, the token itself, or - for none. The answer is
+// call makes a request through a gateway's Unix socket: call CODE SOCKET TOKEN METHOD PATH [BODY [NAME=VALUE...]], with further headers at
+// the end. TOKEN is a file that holds one, the token itself, or - for none. The answer is
 // waited for until it has the code, since a key or a token that was taken away is noticed within a second.
 func call(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 5 || len(args) > 6 {
-		ts.Fatalf("usage: call CODE SOCKET TOKEN METHOD PATH [BODY]")
+	if neg || len(args) < 5 {
+		ts.Fatalf("usage: call CODE SOCKET TOKEN METHOD PATH [BODY [NAME=VALUE...]]")
 	}
 	code, err := strconv.Atoi(args[0])
 	ts.Check(err)
 	socket, body, token := ts.MkAbs(args[1]), "", ""
-	if len(args) == 6 {
+	if len(args) >= 6 {
 		body = args[5]
 	}
 	if token = args[2]; token == "-" {
@@ -45,6 +45,10 @@ func call(ts *testscript.TestScript, neg bool, args []string) {
 		req.Header.Set("Anthropic-Version", "2023-06-01")
 		if token != "" {
 			req.Header.Set("X-Api-Key", token)
+		}
+		for _, h := range args[min(6, len(args)):] {
+			name, value, _ := strings.Cut(h, "=")
+			req.Header.Set(name, value)
 		}
 		res, err := client.Do(req)
 		ts.Check(err)
