@@ -32,7 +32,7 @@ func (p places) get(number int32) (int32, bool) { return p[number] - 1, p[number
 // in list, and at finds the place of an object's number.
 type commits struct {
 	r       *run
-	parts   [][]commit
+	parts   [][][]commit // of each worker, in pieces that need not grow
 	shallow map[gitobj.OID]bool
 	list    []commit
 	at      places
@@ -41,7 +41,7 @@ type commits struct {
 }
 
 func newCommits(r *run) *commits {
-	c := &commits{r: r, parts: make([][]commit, r.workers), shallow: map[gitobj.OID]bool{}, at: make(places, r.from.Len())}
+	c := &commits{r: r, parts: make([][][]commit, r.workers), shallow: map[gitobj.OID]bool{}, at: make(places, r.from.Len())}
 	for _, o := range r.repo.Shallow {
 		c.shallow[o] = true
 	}
@@ -109,10 +109,19 @@ func (c *commits) visitor(worker int) func(*gitobj.Object) error {
 				one.time = seconds(line)
 			}
 		}
-		c.parts[worker] = append(c.parts[worker], one)
+		parts := c.parts[worker]
+		if n := len(parts); n == 0 || len(parts[n-1]) == commitPart {
+			parts = append(parts, make([]commit, 0, commitPart))
+			c.parts[worker] = parts
+		}
+		last := &parts[len(parts)-1]
+		*last = append(*last, one)
 		return nil
 	}
 }
+
+// commitPart is how many commits one piece holds.
+const commitPart = 1 << 12
 
 // seconds reads the time of an author's or committer's line; 0 if there is none.
 func seconds(line []byte) int64 {
@@ -134,13 +143,19 @@ func seconds(line []byte) int64 {
 
 // link orders the commits and makes parents places in the list.
 func (c *commits) link(r *run) {
-	var all []commit
-	for _, p := range c.parts {
-		all = append(all, p...)
+	for _, parts := range c.parts {
+		for _, p := range parts {
+			c.walked += len(p)
+		}
+	}
+	known := r.earlier.commits()
+	all := make([]commit, 0, c.walked+len(known))
+	for _, parts := range c.parts {
+		for _, p := range parts {
+			all = append(all, p...)
+		}
 	}
 	c.parts = nil
-	c.walked = len(all)
-	known := r.earlier.commits()
 	if c.walked == 0 { // in order already
 		c.list = known
 		for k := range c.list {
@@ -170,17 +185,23 @@ func (c *commits) link(r *run) {
 	for i := range all {
 		at.set(all[i].number, int32(i))
 	}
-	children := make([][]int32, len(all))
 	waits := make([]int32, len(all))
+	edges := 0
 	for i := range all {
 		all[i].parents = slices.DeleteFunc(all[i].parents, func(p int32) bool {
 			_, ok := at.get(p)
 			return !ok
 		})
+		waits[i] = int32(len(all[i].parents)) //nolint:gosec // few
+		edges += len(all[i].parents)
+	}
+	// The children of a commit are a list through next, which begins at first; both count from one.
+	first, next, child := make([]int32, len(all)), make([]int32, edges+1), make([]int32, edges+1)
+	for i := len(all) - 1; i >= 0; i-- { // the last is linked first, so that they come in order
 		for _, p := range all[i].parents {
 			k, _ := at.get(p)
-			children[k] = append(children[k], int32(i))
-			waits[i]++
+			next[edges], child[edges], first[k] = first[k], int32(i), int32(edges) //nolint:gosec // memory ends before
+			edges--
 		}
 	}
 	order := make([]int32, 0, len(all))
@@ -190,9 +211,9 @@ func (c *commits) link(r *run) {
 		}
 	}
 	for k := 0; k < len(order); k++ {
-		for _, child := range children[order[k]] {
-			if waits[child]--; waits[child] == 0 {
-				order = append(order, child)
+		for e := first[order[k]]; e > 0; e = next[e] {
+			if waits[child[e]]--; waits[child[e]] == 0 {
+				order = append(order, child[e])
 			}
 		}
 	}

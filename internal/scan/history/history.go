@@ -204,6 +204,7 @@ func (r *run) walk(ctx context.Context) error {
 		return err
 	}
 	r.settle()
+	r.trees.end()
 	r.commits = newCommits(r)
 	if err := r.search(ctx, gitobj.Commit, r.commits.visitor); err != nil {
 		return err

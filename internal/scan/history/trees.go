@@ -171,7 +171,13 @@ func (t *trees) visitor(worker int) func(*gitobj.Object) error {
 		if !n.valid {
 			t.r.repo.Problems.Add(gitobj.ProblemObject, t.r.from.Name(o.Number).String(), "a tree that ends in the middle of an entry")
 		}
-		if !o.Dup {
+		switch {
+		case o.Dup:
+		case base != nil && slices.EqualFunc(n.marks, base.marks, func(a, b mark) bool { return a.entry == b.entry }):
+			if t.where[o.Number] = t.where[o.Base.Number]; t.where[o.Number] == 0 { // of a base that is elsewhere, too, nothing was kept
+				t.keep(worker, int32(o.Number), n.marks) //nolint:gosec // a number of an object
+			}
+		default:
 			t.keep(worker, int32(o.Number), n.marks) //nolint:gosec // a number of an object
 		}
 		return nil
@@ -195,6 +201,18 @@ func (t *trees) keep(worker int, tree int32, marks []mark) {
 		list = append(list, m.entry)
 	}
 	parts[k] = list
+}
+
+// end lets go of what only the reading needed, and, when no tree leads to anything, of the entries.
+func (t *trees) end() {
+	if t.r.earlier != nil { // trees that it read may be read again
+		return
+	}
+	t.numbers, t.nameOf = nil, nil
+	if !slices.ContainsFunc(t.r.places, func(p found) bool { return p.typ == gitobj.Blob || p.typ == gitobj.Tree }) {
+		clear(t.where)
+		t.lists = make([][][]uint32, len(t.lists))
+	}
 }
 
 // read fills n with the entries of c, taking over from base, which is nil where c is whole, what the stretches say is the same. Where an entry
