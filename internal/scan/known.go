@@ -11,7 +11,11 @@ import (
 // those of Printable.
 func ShapeOf(value []byte) (Shape, bool) {
 	for _, a := range []Alphabet{Hexadecimal, Alphanumeric, URLSafe, Base64, Printable} {
-		if len(value) > 0 && !bytes.ContainsFunc(value, func(r rune) bool { return r > 0x7f || !a.Has(byte(r)) }) {
+		n := 0
+		for n < len(value) && a.Has(value[n]) {
+			n++
+		}
+		if n == len(value) && n > 0 {
 			return Shape{Length: len(value), Alphabet: a}, true
 		}
 	}

@@ -34,8 +34,10 @@ const Header = "keywright-known 1"
 const (
 	// MaxSize is the largest file in bytes.
 	MaxSize = 1 << 20
-	// Shortest and Longest bound the length of a value.
-	Shortest, Longest = 20, 4096
+	// Shortest is the length of the shortest value that is taken.
+	Shortest = 20
+	// Longest is the length of the longest one.
+	Longest = 4096
 	// mostShapes is how many different shapes are looked for, since each is a pass over everything.
 	mostShapes = 16
 )
