@@ -41,3 +41,6 @@ func (u *unlinking) Close() error {
 	os.Remove(u.path)
 	return err
 }
+
+// Addr gives the name under which callers find the socket, not the one under which it was made.
+func (u *unlinking) Addr() net.Addr { return &net.UnixAddr{Name: u.path, Net: "unix"} }

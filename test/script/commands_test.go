@@ -34,6 +34,8 @@ type session struct {
 	output bytes.Buffer
 	// running are the processes that were begun and have not been waited for.
 	running map[string]*process
+	// caller makes requests through a gateway, or is nil.
+	caller *caller
 }
 
 type sessionKey struct{}
@@ -60,7 +62,7 @@ func commands() map[string]func(*testscript.TestScript, bool, []string) {
 		"sim": sim, "put": put, "simkey": simKey, "simset": simSet, "simuse": simUse, "simfault": simFault, "exits": exits, "json": jsonPath, "noleak": noLeak,
 		"holds": holds, "accepted": accepted, "modes": modes, "mine": mine, "as": as, "fakekey": fakeKey, "sql": sqlRun,
 		"begin": begin, "says": says, "signal": sendSignal, "ends": ends, "eventually": eventually, "document": document,
-		"call": call, "take": take, "keep": keep, "ownprogram": ownProgram, "plantkey": plantKey, "oddindex": oddIndex,
+		"call": call, "calling": calling, "called": called, "take": take, "keep": keep, "ownprogram": ownProgram, "plantkey": plantKey, "oddindex": oddIndex,
 	}
 }
 
@@ -342,11 +344,11 @@ func wait(ts *testscript.TestScript, what string, is func() bool) {
 	}
 }
 
-// sendSignal sends a signal to a process: signal NAME INT|TERM|KILL.
+// sendSignal sends a signal to a process: signal NAME INT|TERM|KILL|HUP.
 func sendSignal(ts *testscript.TestScript, neg bool, args []string) {
-	signals := map[string]syscall.Signal{"INT": syscall.SIGINT, "TERM": syscall.SIGTERM, "KILL": syscall.SIGKILL}
+	signals := map[string]syscall.Signal{"INT": syscall.SIGINT, "TERM": syscall.SIGTERM, "KILL": syscall.SIGKILL, "HUP": syscall.SIGHUP}
 	if neg || len(args) != 2 || signals[args[1]] == 0 {
-		ts.Fatalf("usage: signal NAME INT|TERM|KILL")
+		ts.Fatalf("usage: signal NAME INT|TERM|KILL|HUP")
 	}
 	ts.Check(running(ts, args[0]).cmd.Process.Signal(signals[args[1]]))
 }

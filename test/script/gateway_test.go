@@ -101,3 +101,85 @@ func ownProgram(ts *testscript.TestScript, neg bool, args []string) {
 	_, err = io.Copy(to, from)
 	ts.Check(errors.Join(err, to.Close()))
 }
+
+// caller makes requests through a gateway's socket without a pause.
+type caller struct {
+	stop           chan struct{}
+	done           chan struct{}
+	served, failed int
+	why            string
+}
+
+// calling begins to make requests, one after the other, each of a session of its own: calling SOCKET TOKEN.
+func calling(ts *testscript.TestScript, neg bool, args []string) {
+	s := in(ts)
+	if neg || len(args) != 2 || s.caller != nil {
+		ts.Fatalf("usage: calling SOCKET TOKEN, once until called")
+	}
+	socket, token := ts.MkAbs(args[0]), strings.TrimSpace(ts.ReadFile(args[1]))
+	c := &caller{stop: make(chan struct{}), done: make(chan struct{})}
+	s.caller = c
+	client := &http.Client{Timeout: time.Minute, Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
+	}}}
+	go func() {
+		defer close(c.done)
+		defer client.CloseIdleConnections()
+		for n := 0; ; n++ {
+			select {
+			case <-c.stop:
+				return
+			default:
+			}
+			body := `{"model":"claude-haiku-5-5","max_tokens":5,"messages":[{"role":"user","content":"hello ` + strconv.Itoa(n) + `"}]}`
+			if why := c.call(client, token, body); why != "" {
+				c.failed, c.why = c.failed+1, why
+			}
+			c.served++
+		}
+	}()
+	ts.Defer(func() { c.end() })
+}
+
+func (c *caller) call(client *http.Client, token, body string) string {
+	req, err := http.NewRequest(http.MethodPost, "http://gateway/v1/messages", strings.NewReader(body))
+	if err != nil {
+		return err.Error()
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Anthropic-Version", "2023-06-01")
+	req.Header.Set("X-Api-Key", token)
+	res, err := client.Do(req)
+	if err != nil {
+		return err.Error()
+	}
+	defer res.Body.Close()
+	if text, err := io.ReadAll(res.Body); err != nil || res.StatusCode != http.StatusOK {
+		return res.Status + " " + string(text)
+	}
+	return ""
+}
+
+func (c *caller) end() {
+	select {
+	case <-c.stop:
+	default:
+		close(c.stop)
+	}
+	<-c.done
+}
+
+// called ends what calling began. None of the requests may have failed, and there must have been some.
+func called(ts *testscript.TestScript, neg bool, args []string) {
+	s := in(ts)
+	if neg || len(args) != 0 || s.caller == nil {
+		ts.Fatalf("usage: called, after calling")
+	}
+	c := s.caller
+	c.end()
+	s.caller = nil
+	ts.Logf("%d requests, %d failed", c.served, c.failed)
+	if c.failed > 0 || c.served == 0 {
+		ts.Fatalf("%d of %d requests failed, the last: %s", c.failed, c.served, c.why)
+	}
+}
