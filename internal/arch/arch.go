@@ -59,6 +59,7 @@ var revealers = map[string]string{
 	"gateway":                    "sets the header, and signs its tokens",
 	"keyring":                    "sets the header",
 	"handover":                   "seals a value to the reader it is released to",
+	"keysource/vault":            "sets the header with Vault's own token",
 	"cli":                        "prints a new gateway token to the one who asked for it",
 	"demo":                       "plays the person at the Console and the applications",
 }

@@ -101,6 +101,11 @@ func (r Ref) Parse() (Parsed, error) {
 		}
 		p.Options[name] = list[0]
 	}
+	if token, ok := p.Options["token"]; ok {
+		if _, err := secret.ParseRef(token); err != nil || strings.HasPrefix(token, "cmd:") {
+			return bad("token wants file:PATH or env:NAME")
+		}
+	}
 	if text, ok := p.Options["every"]; ok {
 		if p.Every, err = time.ParseDuration(text); err != nil || p.Every < leastEvery {
 			return bad("every wants a length of time of at least " + leastEvery.String())

@@ -9,7 +9,11 @@ import (
 	"github.com/keywright/keywright/internal/apikey"
 	"github.com/keywright/keywright/internal/fault"
 	"github.com/keywright/keywright/internal/keysource"
+	"github.com/keywright/keywright/internal/keysource/awssecrets"
 	"github.com/keywright/keywright/internal/keysource/daemon"
+	"github.com/keywright/keywright/internal/keysource/kubernetes"
+	"github.com/keywright/keywright/internal/keysource/vault"
+	"github.com/keywright/keywright/internal/secret"
 )
 
 // Options says what references are relative to.
@@ -55,6 +59,17 @@ func Open(ref keysource.Ref, o Options) (keysource.Reader, error) {
 			address = abs(address)
 		}
 		return daemon.New(daemon.Config{Address: address, Identity: abs(p.Options["identity"]), Key: p.Field})
+	case "aws":
+		return awssecrets.New(awssecrets.Config{Secret: p.Name, Field: p.Field, Region: p.Options["region"], Profile: p.Options["profile"], Stage: p.Options["stage"], Endpoint: p.Options["endpoint"], Every: p.Every})
+	case "vault":
+		token := secret.Ref(p.Options["token"])
+		if path, ok := strings.CutPrefix(string(token), "file:"); ok {
+			token = secret.Ref("file:" + abs(path))
+		}
+		return vault.New(vault.Config{Path: p.Name, Field: p.Field, Address: p.Options["address"], Namespace: p.Options["namespace"], Token: token, CA: abs(p.Options["ca"]), Every: p.Every})
+	case "kubernetes":
+		namespace, name, _ := strings.Cut(p.Name, "/")
+		return kubernetes.New(kubernetes.Config{Namespace: namespace, Secret: name, Field: p.Field, Kubeconfig: abs(p.Options["kubeconfig"]), Context: p.Options["context"]})
 	}
 	return nil, fault.Newf(fault.Unsupported, "open place: %s: is not known here", p.Scheme)
 }
