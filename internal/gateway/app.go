@@ -199,7 +199,7 @@ func (a *appState) settle(x *exchange) {
 		counted, u = 0, usage{}
 	case fine(x.status) && (counted == 0 && u.output == 0 || x.cut || x.row == "hung up"):
 		return
-	case x.route.does == doesMake && x.status >= 500:
+	case x.route.does == doesMake && x.attempts > 0 && x.status >= 500:
 		return // the batch may have been made
 	case !fine(x.status):
 		counted, u = 0, usage{}

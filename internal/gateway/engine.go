@@ -356,6 +356,9 @@ func nothingUsable(c choice, now time.Time) *refusal {
 		}
 		return r
 	}
+	if c.row == "workspace" {
+		return &refusal{status: http.StatusServiceUnavailable, message: "the gateway has no key of the workspace in which the object is", retryAfter: 5 * time.Second, row: "no key"}
+	}
 	return &refusal{status: http.StatusServiceUnavailable, message: "the gateway has no key that the provider accepts", retryAfter: 5 * time.Second, row: "no key"}
 }
 

@@ -226,6 +226,9 @@ type answeredBlock struct {
 	Content json.RawMessage `json:"content"`
 }
 
+// threadLife is how long it is remembered whose a conversation is that was not gone on with. The provider does not say how long it keeps one.
+const threadLife = 90 * 24 * time.Hour
+
 // objects lists what an answer names.
 func (a *answered) objects(x *exchange) []ledger.Object {
 	var all []ledger.Object
@@ -235,7 +238,9 @@ func (a *answered) objects(x *exchange) []ledger.Object {
 		all = append(all, o)
 	}
 	if x.thread && plainID(a.ID) {
-		all = append(all, x.owned(kindThread, a.ID, time.Time{}))
+		o := x.owned(kindThread, a.ID, time.Time{})
+		o.Expires = time.Now().Add(threadLife)
+		all = append(all, o)
 	}
 	blocks := a.Content
 	if a.ContentBlock != nil {

@@ -432,8 +432,8 @@ func TestObjectStaysInItsWorkspace(t *testing.T) {
 	}
 	// Without any key of the workspace it waits.
 	w.swap(Set{Keys: []Key{other}, Groups: groups})
-	if a := w.as("a", 503, "DELETE", "/v1/files/"+file, ""); a.header.Get("Retry-After") == "" {
-		t.Errorf("%v", a.header)
+	if a := w.as("a", 503, "DELETE", "/v1/files/"+file, ""); a.header.Get("Retry-After") == "" || !strings.Contains(a.body, "workspace") {
+		t.Errorf("%v %s", a.header, a.body)
 	}
 }
 
