@@ -121,7 +121,7 @@ func (a *App) planned(name string) (rotation.Place, error) {
 	}
 	can := l.Abilities()
 	return rotation.Place{Name: name, Kind: l.Kind(), Address: l.Address(), Config: raw, Patience: l.Patience(), Can: rotation.Can{
-		Read: can.Reads, Stage: can.Stages, Reload: can.Reloads, Confirm: can.Confirms, Probe: can.Probes, Restore: can.Restores, Remove: can.Removes, Check: can.Checks, Manual: can.Manual,
+		Read: l.Tells(), Stage: can.Stages, Reload: can.Reloads, Confirm: can.Confirms, Probe: can.Probes, Restore: can.Restores, Remove: can.Removes, Check: can.Checks, Manual: can.Manual,
 	}}, nil
 }
 

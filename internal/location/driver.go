@@ -211,6 +211,11 @@ type Addresser interface {
 	Address() string
 }
 
+// Discreet is a place that says which value it holds, and gives no value out. Its Inspect MUST know as much as a Reader's.
+type Discreet interface {
+	Discreet()
+}
+
 // Patient is a place that may take long to put a value in force, or whose consumers may take long to use it: Promote and Confirm may go on being
 // Unavailable for that time. It is of the configuration alone, and positive.
 type Patient interface {

@@ -279,6 +279,9 @@ func (l *Location) Check(ctx context.Context) []error {
 	return out
 }
 
+// Tells reports whether Inspect says which value the place holds, whether it gives the value out or not.
+func (l *Location) Tells() bool { return is[Reader](l.driver) || is[Discreet](l.driver) }
+
 // Patience is how long Promote and Confirm may go on being Unavailable; zero where the place is as quick as others.
 func (l *Location) Patience() time.Duration {
 	if p, ok := l.driver.(Patient); ok {

@@ -55,6 +55,7 @@ var (
 	_ location.Confirmer = (*Driver)(nil)
 	_ location.Checker   = (*Driver)(nil)
 	_ location.Addresser = (*Driver)(nil)
+	_ location.Discreet  = (*Driver)(nil)
 	_ location.Patient   = (*Driver)(nil)
 )
 
@@ -83,6 +84,9 @@ func New(c Config, env location.Env) (*Driver, error) {
 
 // Address is the gateway's directory and the key.
 func (d *Driver) Address() string { return d.dir + "#" + string(d.key) }
+
+// Discreet says that the gateway tells which value it holds and gives none out.
+func (d *Driver) Discreet() {}
 
 // Patience is the time that the steps of a canary take, and the longest that a request lasts which began on the former value.
 func (d *Driver) Patience() time.Duration {
