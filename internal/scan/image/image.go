@@ -36,6 +36,7 @@ const (
 	mostJSON     = 64 << 20
 	mostNesting  = 4
 	mostCommands = 10_000
+	mostUnpacked = 4 << 30
 )
 
 // Read reads an archive from its start. It gives nil for one that is no image, and for one that ends before its manifest.
@@ -53,7 +54,7 @@ func Read(r io.Reader) *Image {
 			if err != nil {
 				return nil
 			}
-			r = z
+			r = io.LimitReader(z, mostUnpacked)
 		}
 	}
 	docs := documents(r)

@@ -75,3 +75,23 @@ func TestValuesThatAFingerprintGivesAwayAreRefused(t *testing.T) {
 		}
 	}
 }
+
+func FuzzAdd(f *testing.F) {
+	f.Add([]byte(Header + "\nkf_0123456789abcdef 47 url-safe a note\n"))
+	f.Add([]byte(Header + "\r\n# remark\r\n\r\nkf_0123456789abcdef\t20 base64"))
+	f.Add([]byte(Header + "\nkf_0123456789abcdef 020 hexadecimal \x00"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		var s Set
+		if err := s.Add("f", text); err != nil {
+			return
+		}
+		if len(s.Shapes()) > mostShapes || len(s.Shapes()) > len(s.Fingerprints()) && len(s.Fingerprints()) == 0 {
+			t.Errorf("%d shapes of %d keys", len(s.Shapes()), len(s.Fingerprints()))
+		}
+		for _, sh := range s.Shapes() {
+			if sh.Length < Shortest || sh.Length > Longest || sh.Alphabet.String() == "unnamed" {
+				t.Errorf("%+v", sh)
+			}
+		}
+	})
+}
