@@ -111,6 +111,12 @@ type Source interface {
 	Fetch(ctx context.Context) (Fetched, error)
 }
 
+// Watcher is the ability of a Source to tell of a change, so that a new value is in use at once and not only after the TTL. Watch returns nil
+// when Fetch may give something else than it did last, and an error when it cannot tell, or when ctx has ended. It runs beside Fetch.
+type Watcher interface {
+	Watch(ctx context.Context) error
+}
+
 // Ring keeps what a source gave. It is safe for concurrent use. Close it at the end of the program.
 type Ring struct {
 	source Source
@@ -123,6 +129,9 @@ type Ring struct {
 	last    time.Time // of the last fetch
 	backoff time.Duration
 	closed  bool
+	// watching says that a goroutine listens to the source.
+	watching bool
+
 	ctx     context.Context //nolint:containedctx // The life of refreshes, ended by Close.
 	cancel  context.CancelFunc
 	running sync.WaitGroup
@@ -297,12 +306,54 @@ func (r *Ring) fly(f *flight) {
 		r.backoff = 0
 		r.now.Store(&state{Fetched: got, fetched: r.last})
 		r.plan(r.o.ttl * 4 / 5)
+		r.watch()
 	} else {
 		r.failed()
 	}
 	f.err = err
 	r.flight = nil
 	close(f.done)
+}
+
+// watch begins to listen to a source that tells of changes, once. The caller holds mu.
+func (r *Ring) watch() {
+	w, ok := r.source.(Watcher)
+	if !ok || r.watching || r.closed {
+		return
+	}
+	r.watching = true
+	r.running.Go(func() {
+		pause := time.Duration(0)
+		for r.ctx.Err() == nil {
+			err := w.Watch(r.ctx)
+			if err != nil {
+				pause = min(max(2*pause, time.Second), time.Minute)
+				r.rest(pause)
+				continue
+			}
+			pause = 0
+			r.mu.Lock()
+			f := r.begin()
+			r.mu.Unlock()
+			if f == nil {
+				return
+			}
+			<-f.done
+			if f.err != nil { // the source is asked again by the plan of the refresh
+				r.rest(time.Second)
+			}
+		}
+	})
+}
+
+// rest pauses, unless the Ring is closed.
+func (r *Ring) rest(d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-r.ctx.Done():
+	}
 }
 
 // failed plans the next try, and ends the use of a value that is too old. The caller holds mu.

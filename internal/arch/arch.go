@@ -11,7 +11,7 @@ var levels = map[string]int{
 	"secret": 10, "event": 10, "policy": 10, "rotation": 10, "verdict": 10,
 	// one job each
 	"httpx": 20, "guard": 20, "audit": 20, "custody": 20, "gitobj": 20, "scan": 20, "sqlfile": 20, "store": 21, "scan/": 22, "scan/run": 23,
-	"handover": 20, "keysource": 24, "keysource/": 25, "keysource/all": 26,
+	"handover": 20, "keysource": 24, "keysource/": 25, "keysource/all": 26, "keyring/internal/place": 27, "keyring/": 28,
 	// contracts
 	"location": 30, "provider": 30, "notify": 30, "gateway/ledger": 28, "gateway/": 29, "gateway": 30,
 	// one connector each
@@ -58,6 +58,7 @@ var revealers = map[string]string{
 	"scan/run":                   "shows the prefix and four characters when a person asks for the hint",
 	"gateway":                    "sets the header, and signs its tokens",
 	"keyring":                    "sets the header",
+	"keyring/internal/place":     "hands a value over to a program's own keyring",
 	"handover":                   "seals a value to the reader it is released to",
 	"keysource/vault":            "sets the header with Vault's own token",
 	"cli":                        "prints a new gateway token to the one who asked for it",
