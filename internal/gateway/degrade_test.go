@@ -921,3 +921,28 @@ func TestBlip(t *testing.T) {
 		}
 	})
 }
+
+// TestQueuedContainer: what the answer to a queued request makes belongs to the application that asked.
+func TestQueuedContainer(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		t := b.t
+		b.answers(func(r *http.Request, _ string) (int, string) {
+			if r.Method == http.MethodGet {
+				return 200, `{"data":[]}`
+			}
+			return 200, `{"id":"msg_1","type":"message","content":[],"container":{"id":"container_01queued","expires_at":"2100-01-01T00:00:00Z"}}`
+		})
+		at := b.leaveWith("a", strings.Replace(hello, `"max_tokens"`, `"tools":[{"type":"code_execution_20250825","name":"code_execution"}],"max_tokens"`, 1))
+		synctest.Wait()
+		b.want(200, "GET", at, "a", "")
+		named := strings.Replace(hello, `"max_tokens"`, `"container":"container_01queued","max_tokens"`, 1)
+		b.want(200, "POST", "/v1/messages", "a", named)
+		if w := b.do("POST", "/v1/messages", "b", named); w.Code == 200 {
+			t.Error("another application used the container")
+		}
+		// A queued request that names what is another's gets the refusal as its result.
+		if w := b.do("POST", "/v1/messages", "b", named, "Prefer", async); w.Code == 202 {
+			t.Error("it was queued")
+		}
+	})
+}

@@ -138,7 +138,7 @@ func migrate(ctx context.Context, db *sql.DB, files fs.FS) error {
 	if err != nil {
 		return sqlfile.Fault(ctx, err, what)
 	}
-	defer tx.Rollback() //nolint:errcheck // After the commit it does nothing.
+	defer tx.Rollback()
 	have := 0
 	if err := tx.QueryRowContext(ctx, `PRAGMA user_version`).Scan(&have); err != nil {
 		return sqlfile.Fault(ctx, err, what)
@@ -337,7 +337,7 @@ func (t *Tx) statement(query string) (*sql.Stmt, error) {
 
 // Exec runs a statement and gives the number of rows it changed. The text of a statement is kept prepared, so it must be one of few.
 func (t *Tx) Exec(query string, args ...any) (int64, error) {
-	s, err := t.statement(query)
+	s, err := t.statement(query) //nolint:sqlclosecheck // The writer keeps it, and closes it at its end.
 	if err != nil {
 		return 0, err
 	}
@@ -351,7 +351,7 @@ func (t *Tx) Exec(query string, args ...any) (int64, error) {
 
 // Row reads the first row of a query into dest; ok is false when there is none. The text is kept prepared.
 func (t *Tx) Row(query string, args []any, dest ...any) (ok bool, err error) {
-	s, err := t.statement(query)
+	s, err := t.statement(query) //nolint:sqlclosecheck // The writer keeps it, and closes it at its end.
 	if err != nil {
 		return false, err
 	}
@@ -374,7 +374,7 @@ func (l *Ledger) Row(ctx context.Context, what, query string, args []any, dest .
 // Each calls row for every row of a query; scan reads its columns. An error of row ends it and is returned as it is. row must not use the
 // Ledger.
 func (l *Ledger) Each(ctx context.Context, what, query string, args []any, row func(scan func(dest ...any) error) error) error {
-	rows, err := l.db.QueryContext(ctx, query, args...)
+	rows, err := l.db.QueryContext(ctx, query, args...) //nolint:sqlclosecheck // It is closed below; the linter does not see that through the function.
 	if err != nil {
 		return sqlfile.Fault(ctx, err, what)
 	}

@@ -46,7 +46,7 @@ func fill(dir string) {
 							os.Exit(1)
 						}
 						mu.Lock()
-						_, _ = fmt.Printf("%s %d/%d\n", t.ID, g, i) // a pipe: it is not buffered in the process
+						_, _ = fmt.Fprintf(os.Stdout, "%s %d/%d\n", t.ID, g, i) // a pipe: it is not buffered in the process
 						mu.Unlock()
 					}
 				}()

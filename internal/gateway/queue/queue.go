@@ -44,6 +44,7 @@ type Options struct {
 // State says where an entry stands.
 type State string
 
+// The states of an entry.
 const (
 	// Waiting: acknowledged, not answered. Entered by Add, and from Running by Again or a crash.
 	Waiting State = "waiting"
