@@ -41,6 +41,12 @@ func ConfiguredGateway(ctx context.Context, c *config.Config, log *slog.Logger) 
 	if g.TLS != nil {
 		o.Certificate, o.CertificateKey, o.ClientCA = g.TLS.Certificate, g.TLS.Key, g.TLS.ClientCA
 	}
+	if q := g.Queue; q != nil {
+		o.Queue = &GatewayQueue{Master: q.MasterKey, Entries: q.Entries, PerApp: q.PerApp, Parallel: q.Parallel, Keep: q.Keep, Wait: q.Wait}
+	}
+	if t := g.Traces; t != nil {
+		o.Collector, o.TraceUpstream = t.Endpoint, t.Upstream
+	}
 	var prices map[string]gateway.Price
 	if g.Prices != "" {
 		table, err := config.ReadPrices(ctx, g.Prices)
@@ -67,7 +73,7 @@ func ConfiguredGateway(ctx context.Context, c *config.Config, log *slog.Logger) 
 func guards(a config.App, prices map[string]gateway.Price) gateway.App {
 	return gateway.App{
 		Models: a.Models, Routes: a.Routes, RequestsPerMinute: int64(a.RequestsPerMinute), TokensPerMinute: int64(a.TokensPerMinute), Concurrent: int64(a.Concurrent),
-		CostPerDay: a.CostPerDay, Prices: prices,
+		Cache: a.Cache, CostPerDay: a.CostPerDay, Prices: prices,
 	}
 }
 

@@ -128,6 +128,7 @@ func (a *App) serveGateway(ctx context.Context, o ServeOptions, duties *sync.Wai
 	if err != nil {
 		return err
 	}
+	options.Version = a.options.Version
 	options.OpenKey = func(ref keysource.Ref) (keysource.Reader, error) {
 		return a.OpenKey(ref, "gateway", a.Config.Gateway.Development)
 	}

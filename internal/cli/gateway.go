@@ -76,7 +76,7 @@ reads that anew, and one that cannot be used changes nothing. SIGTERM lets reque
 	f := cmd.Flags()
 	f.StringVar(&o.Listen, "listen", "127.0.0.1:8787", "address to listen on: loopback host and port, or unix:PATH; any other address needs a certificate")
 	f.StringVar(&o.Upstream, "upstream", "https://api.anthropic.com", "address of the provider")
-	f.StringVar(&key, "key", "", "the key: file:PATH, or env:NAME with --dev")
+	f.StringVar(&key, "key", "", "where the key is read: file:PATH, daemon:SOCKET#KEY, aws:, vault: or kubernetes:, or env:NAME with --dev")
 	f.StringArrayVar(&backups, "backup", nil, "a key to fail over to; may be given several times")
 	f.StringSliceVar(&grants, "grant", nil, "what applications may call besides messages, count_tokens and models: batches, files, skills; may be given several times")
 	f.BoolVar(&o.Open, "open", false, "serve every process of this user without a token, on loopback or a Unix socket")
@@ -132,7 +132,7 @@ func (c *console) configuredGateway(cmd *cobra.Command) error {
 			return a.OpenKey(ref, "gateway", o.Source.Development)
 		}
 	}
-	o.Again = again
+	o.Again, o.Version = again, Version()
 	o.Ready = func(at net.Addr, s gateway.Status) { c.gatewayReady(o, at, s) }
 	return app.RunGateway(cmd.Context(), o)
 }
@@ -207,6 +207,28 @@ on the old key has ended.`,
 	return cmd
 }
 
+// showSources tells of the places that give no usable value, and what becomes of the keys.
+func (c *console) showSources(list []gateway.SourceStatus) {
+	for _, s := range list {
+		if s.Failing.IsZero() {
+			continue
+		}
+		use := "its last value stays in use"
+		switch {
+		case s.Expired:
+			use = "its last value is no longer used"
+		case s.Read.IsZero():
+			use = "it has given no value yet"
+		case !s.Until.IsZero():
+			use += " until " + s.Until.UTC().Format(time.DateTime) + "Z"
+		}
+		c.printf("\nno usable value for %s from %s since %s: %s\n  %s\n", s.Key, audit.Clean(s.Source), s.Failing.UTC().Format(time.DateTime)+"Z", use, audit.Clean(s.Problem))
+		if s.Hint != "" {
+			c.printf("  %s\n", audit.Clean(s.Hint))
+		}
+	}
+}
+
 func (c *console) showGateway(s gateway.Status) {
 	ready := "ready"
 	switch {
@@ -226,6 +248,7 @@ func (c *console) showGateway(s gateway.Status) {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%d\t%s\n", k.Key, k.Fingerprint, k.Role, k.State, k.InFlight, k.Requests, last)
 	}
 	_ = w.Flush() // it writes where printf writes
+	c.showSources(s.Sources)
 	if len(s.Degraded) > 0 {
 		c.printf("\n")
 		c.showDegraded(s.Degraded)

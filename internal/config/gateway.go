@@ -28,6 +28,8 @@ type Gateway struct {
 	Open        bool                     `yaml:"open" default:"false" help:"Serve every process of the gateway's own user without an identity, on loopback or a Unix socket."`
 	Apps        map[string]App           `yaml:"apps" help:"What an application may do, by its name."`
 	Others      App                      `yaml:"other_apps" help:"What an application may do that apps does not name. Without it there are no limits."`
+	Queue       *GatewayQueue            `yaml:"queue" help:"Keep requests of callers that prefer not to wait (Prefer: respond-async), encrypted, in the state directory of the gateway. Without it there is no queue."`
+	Traces      *GatewayTraces           `yaml:"traces" help:"Where spans of requests and attempts go. Without it the OTEL_* variables of the environment say."`
 	Prices      string                   `yaml:"prices" help:"File with a dated table of prices, for cost_per_day."`
 	TLS         *GatewayTLS              `yaml:"tls" help:"Certificate to serve with, and whose certificates of callers are believed."`
 	Hosts       []string                 `yaml:"hosts" help:"Names that the Host header may have besides the address of the listener, with or without a port."`
@@ -78,7 +80,24 @@ type App struct {
 	RequestsPerMinute int      `yaml:"requests_per_minute" help:"How many requests it may make in a minute."`
 	Concurrent        int      `yaml:"concurrent" help:"How many requests it may have at one time."`
 	TokensPerMinute   int      `yaml:"tokens_per_minute" help:"How many tokens it may use in a minute, in and out; reserved before a request, settled after it."`
+	Cache             []string `yaml:"cache" help:"Routes whose answers are kept for ten minutes and given to an identical request while the provider is down: messages, count_tokens, models. Without it none."`
 	CostPerDay        float64  `yaml:"cost_per_day" help:"What it may cost in a day of UTC, in the currency of prices."`
+}
+
+// GatewayQueue bounds the queue. What is zero has the default of the gateway.
+type GatewayQueue struct {
+	MasterKey string        `yaml:"master_key" help:"What it is encrypted under: file:PATH, systemd:NAME, passphrase:REFERENCE, age:PATH or aws-kms:KEY?region=REGION. Without it the file gateway-queue.key in Keywright's configuration directory."`
+	Entries   int           `yaml:"entries" help:"How many requests wait in all; without it 20000."`
+	PerApp    int           `yaml:"per_app" help:"How many requests of one application wait; without it 10000."`
+	Parallel  int           `yaml:"parallel" help:"How many queued requests run at a time; without it 4."`
+	Keep      time.Duration `yaml:"keep" help:"How long an answer is kept; without it a day."`
+	Wait      time.Duration `yaml:"wait" help:"How long a request may wait for an answer; without it a day."`
+}
+
+// GatewayTraces says where spans go.
+type GatewayTraces struct {
+	Endpoint string `yaml:"endpoint" required:"true" help:"Base address of an OTLP collector, such as https://collector.example:4318."`
+	Upstream bool   `yaml:"upstream" default:"false" help:"Send the provider the W3C trace context of each call. Without it none goes out."`
 }
 
 // GatewayTLS is what a gateway proves itself with.
@@ -130,6 +149,11 @@ func (c *Config) resolveGateway(abs func(string) string) {
 			dir = abs(g.StateDir)
 		}
 		g.StateDir, g.AccessLog, g.Prices = dir, abs(g.AccessLog), abs(g.Prices)
+		if q := g.Queue; q != nil {
+			if scheme, path, ok := strings.Cut(q.MasterKey, ":"); ok && (scheme == "file" || scheme == "age") {
+				q.MasterKey = scheme + ":" + abs(path)
+			}
+		}
 		if g.TLS != nil {
 			g.TLS.Certificate, g.TLS.Key, g.TLS.ClientCA = abs(g.TLS.Certificate), abs(g.TLS.Key), abs(g.TLS.ClientCA)
 		}
@@ -177,6 +201,19 @@ func (c *Config) judgeGateway(r *reader) {
 	for i, origin := range g.Origins {
 		if !originRE.MatchString(origin) {
 			r.badAt(fmt.Sprintf(".gateway.origins[%d]", i), "such as https://console.example", `"origins" in %s: %s is no scheme and host`, what, quote(origin))
+		}
+	}
+	if q := g.Queue; q != nil {
+		if scheme, rest, _ := strings.Cut(q.MasterKey, ":"); q.MasterKey != "" && (rest == "" || !slices.Contains([]string{"file", "systemd", "passphrase", "age", "aws-kms"}, scheme)) {
+			r.badAt(".gateway.queue.master_key", "file:PATH, systemd:NAME, passphrase:REFERENCE, age:PATH or aws-kms:KEY?region=REGION", `"master_key" in "queue" names no way to a key`)
+		}
+		if min(q.Entries, q.PerApp, q.Parallel) < 0 {
+			r.badAt(".gateway.queue", "leave it out for the default", `a bound of "queue" cannot be less than nothing`)
+		}
+	}
+	if t := g.Traces; t != nil {
+		if why := badURL(t.Endpoint); why != "" {
+			r.badAt(".gateway.traces.endpoint", "", `"endpoint" in "traces": %s`, why)
 		}
 	}
 	if g.Grace <= 0 {
@@ -253,6 +290,11 @@ func (g *Gateway) judgeIdentities(r *reader, what string) {
 var gatewayRoutes = []string{"messages", "count_tokens", "models", "batches", "files", "skills", "allowed"}
 
 func (a App) judge(r *reader, path, what, prices string) {
+	for i, name := range a.Cache {
+		if all := []string{"messages", "count_tokens", "models"}; !slices.Contains(all, name) {
+			r.badAt(fmt.Sprintf("%s.cache[%d]", path, i), meant(name, all, "allowed here: "), "answers of the route %s are never kept for %s", quote(name), what)
+		}
+	}
 	for i, name := range a.Routes {
 		if !slices.Contains(gatewayRoutes, name) {
 			r.badAt(fmt.Sprintf("%s.routes[%d]", path, i), meant(name, gatewayRoutes, "allowed here: "), "unknown route %s of %s", quote(name), what)

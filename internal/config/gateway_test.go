@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/keywright/keywright/internal/fault"
+	"github.com/keywright/keywright/internal/location/gateway"
 )
 
 const withGateway = `organization: acme
@@ -38,7 +39,9 @@ gateway:
         subjects: { "system:serviceaccount:ai:*": ai }
   apps:
     web: { models: ["claude-haiku-*"], routes: [messages], requests_per_minute: 600, concurrent: 20, tokens_per_minute: 100000, cost_per_day: 12.5 }
-  other_apps: { concurrent: 1 }
+  other_apps: { concurrent: 1, cache: [models] }
+  queue: { master_key: "file:queue.key", per_app: 10, keep: 1h }
+  traces: { endpoint: "http://127.0.0.1:4318" }
   prices: prices.yaml
   tls: { certificate: cert.pem, key: key.pem, client_ca: ca.pem }
   hosts: [gateway.internal]
@@ -64,6 +67,9 @@ func TestGatewaySection(t *testing.T) {
 	}
 	if a := g.Apps["web"]; a.RequestsPerMinute != 600 || a.TokensPerMinute != 100000 || a.Concurrent != 20 || a.CostPerDay != 12.5 || g.Others.Concurrent != 1 {
 		t.Errorf("apps: %+v %+v", g.Apps, g.Others)
+	}
+	if g.Queue.MasterKey != "file:/dir/queue.key" || g.Queue.PerApp != 10 || g.Queue.Keep != time.Hour || g.Traces.Upstream || g.Others.Cache[0] != "models" {
+		t.Errorf("queue %+v, traces %+v, others %+v", g.Queue, g.Traces, g.Others)
 	}
 	if g.TLS.ClientCA != "/dir/ca.pem" || g.TLS.Key != "/dir/key.pem" {
 		t.Errorf("tls: %+v", g.TLS)
@@ -107,6 +113,10 @@ func TestGatewayProblems(t *testing.T) {
 		{"POST /v1/complete", "POST /v1/../x", "is no METHOD and path"},
 		{"https://console.example", "console.example", "is no scheme and host"},
 		{"    web: {", "    we b: {", "an application cannot be called"},
+		{"cache: [models]", "cache: [batches]", "answers of the route \"batches\" are never kept"},
+		{"file:queue.key", "queue.key", "names no way to a key"},
+		{"per_app: 10", "per_app: -10", "cannot be less than nothing"},
+		{"http://127.0.0.1:4318", "http://collector.example", `"endpoint" in "traces": plain http`},
 		{"grace: 10s", "grace: 0", "must be longer than nothing"},
 		{"  serve: true", "  upstream: http://provider.example", "plain http is allowed to this host alone"},
 	} {
@@ -153,5 +163,37 @@ func TestPrices(t *testing.T) {
 	var several *Errors
 	if _, err := ReadPrices(t.Context(), dir+"/prices.yaml"); err == nil || errors.As(err, &several) {
 		t.Errorf("a file that others may write: %v", err)
+	}
+}
+
+// A place that is the gateway of this configuration must be one of its keys, and in a file.
+func TestGatewayPlace(t *testing.T) {
+	text := `organization: acme
+keys:
+  app: { class: development, owner: dev@acme.example, locations: [behind] }
+  far: { class: development, owner: dev@acme.example, locations: [other] }
+locations:
+  behind: { kind: gateway, key: app, canary: {} }
+  other: { kind: gateway, key: whatever, state_dir: elsewhere }
+gateway:
+  keys: [ { key: app, source: "file:app.key" }, { key: far, source: "store:far" } ]
+`
+	c := must(t, text)
+	if got := c.Locations["behind"].Fields.(*gateway.Config); got.StateDir != "/state/acme/gateway" || got.Canary == nil || len(got.Canary.Shares) != 2 || got.Canary.Watch != 5*time.Minute {
+		t.Errorf("%+v", got)
+	}
+	if got := c.Locations["other"].Fields.(*gateway.Config); got.StateDir != "/dir/elsewhere" || got.Canary != nil {
+		t.Errorf("%+v", got)
+	}
+	for from, want := range map[string]string{
+		"key: app, canary: {}":                `keywright.yaml:6:33: location "behind": the gateway of this configuration has no key "aap" (did you mean "app"?)`,
+		"canary: {}":                          "shares of canary must be growing numbers from 1 to 99",
+		"kind: gateway, key: app, canary: {}": `the gateway reads key "far" from a place that it cannot write`,
+	} {
+		to := map[string]string{"key: app, canary: {}": "key: aap", "canary: {}": "canary: { shares: [50, 10] }", "kind: gateway, key: app, canary: {}": "kind: gateway, key: far"}[from]
+		_, _, err := load(t, strings.Replace(text, from, to, 1))
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", to, err, want)
+		}
 	}
 }

@@ -229,6 +229,8 @@ func Reference() string {
 		{"gateway: identities", reflect.TypeFor[Identities]()},
 		{"gateway: identities: oidc", reflect.TypeFor[OIDC]()},
 		{"gateway: apps and other_apps", reflect.TypeFor[App]()},
+		{"gateway: queue", reflect.TypeFor[GatewayQueue]()},
+		{"gateway: traces", reflect.TypeFor[GatewayTraces]()},
 		{"gateway: tls", reflect.TypeFor[GatewayTLS]()},
 		{"contacts", reflect.TypeFor[Contact]()},
 		{"notify", reflect.TypeFor[Channel]()},
