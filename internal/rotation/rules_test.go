@@ -175,3 +175,40 @@ func TestSummaryAsksOnlyForWhatAPersonMustSign(t *testing.T) {
 		t.Errorf("%s: %q", r.Verdict, s)
 	}
 }
+
+// TestPatience: a place that takes long to promote a value, or whose consumers do, is waited for as long as it asks, and no longer.
+func TestPatience(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		effect   string
+		patience time.Duration
+		takes    time.Duration
+		want     rotation.Status
+	}{
+		{"as long as others", "deploy/production/b/promote", 0, 30 * time.Minute, rotation.Paused},
+		{"as long as it asks", "deploy/production/b/promote", time.Hour, 30 * time.Minute, rotation.Done},
+		{"longer than it asks", "deploy/production/b/promote", time.Hour, 2 * time.Hour, rotation.Paused},
+		{"its consumers", "deploy/production/b/confirm", time.Hour, 30 * time.Minute, rotation.Done},
+		{"its probe has its own limit", "deploy/production/b/probe", time.Hour, 30 * time.Minute, rotation.RolledBack},
+	} {
+		p := plan()
+		p.Places[1].Patience = c.patience
+		d := newDriver(t, p)
+		var first time.Time
+		d.answer = func(e rotation.Effect) (any, error) {
+			if e.ID == c.effect {
+				if first.IsZero() {
+					first = d.now
+				}
+				if d.now.Sub(first) < c.takes {
+					return nil, fault.New(fault.Unavailable, "one step after the other", fault.RetryAfter(5*time.Minute))
+				}
+			}
+			return healthy(e)
+		}
+		d.wait = func(m rotation.Move) bool { return m.Status != rotation.Paused }
+		if m := d.run(); m.Status != c.want {
+			t.Errorf("%s: %q: %s", c.name, m.Status, m.Note)
+		}
+	}
+}
