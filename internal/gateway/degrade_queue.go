@@ -420,7 +420,7 @@ func (g *Gateway) send(t queue.Ticket) {
 		x.body.done()
 		g.finish(out, x, false)
 	}()
-	res, err := (*keeper)(g).RoundTrip(out)
+	res, err := (*keeper)(g).RoundTrip(out) // what an answer makes belongs to the application
 	if err != nil {
 		var refused *refusal
 		if g.ctx.Err() != nil {
