@@ -1,6 +1,8 @@
 // Command scan measures the scan of git histories from outside: on each repository it runs "keywright scan", "git cat-file" over all objects, and
-// "git log -p" into grep, in turn, and prints the processor time of the whole processes and the ratios. It judges nothing, since machines
-// differ. It reads the repositories that BENCH_REPOS names, writes into none, and asks nothing of any network. "make bench-scan" calls it.
+// "git log -p" into grep, in turn, and prints the processor time of the whole processes and the ratios; with gitleaks on the PATH, that, too. It
+// compares work trees with rg, times a hook with one staged file, and a second scan with nothing new. It judges nothing, since machines
+// differ. It reads the repositories that BENCH_REPOS and the folders that BENCH_TREES names, writes into none, and asks nothing of any network.
+// "make bench-scan" calls it.
 package main
 
 import (
@@ -22,11 +24,11 @@ import (
 
 func main() {
 	runs := flag.Int("runs", 3, "how often the scan and git cat-file run on each repository")
-	logs := flag.Int("logs", 1, "how often git log -p runs, which takes minutes on a long history")
+	logs := flag.Int("logs", 1, "how often git log -p, and gitleaks, run, which take minutes on a long history")
 	binary := flag.String("binary", "", "measure this program instead of building one")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	err := bench(ctx, os.Stdout, *binary, strings.Fields(os.Getenv("BENCH_REPOS")), *runs, *logs)
+	err := bench(ctx, os.Stdout, *binary, strings.Fields(os.Getenv("BENCH_REPOS")), strings.Fields(os.Getenv("BENCH_TREES")), *runs, *logs)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -34,10 +36,10 @@ func main() {
 	}
 }
 
-func bench(ctx context.Context, out io.Writer, binary string, repositories []string, runs, logs int) error {
+func bench(ctx context.Context, out io.Writer, binary string, repositories, trees []string, runs, logs int) error {
 	switch {
-	case len(repositories) == 0:
-		return errors.New("BENCH_REPOS names no repository; it takes paths, with spaces between them")
+	case len(repositories)+len(trees) == 0:
+		return errors.New("BENCH_REPOS and BENCH_TREES name nothing; they take paths, with spaces between them")
 	case runs < 1 || logs < 0 || logs > runs:
 		return errors.New("runs must be 1 at least, and logs no more than runs")
 	}
@@ -60,30 +62,34 @@ func bench(ctx context.Context, out io.Writer, binary string, repositories []str
 	fmt.Fprintf(out, "%s/%s, %d processors, %s\n", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), time.Now().UTC().Format(time.DateOnly))
 	fmt.Fprintln(out, "median processor seconds; of the scan also wall seconds, and peak MiB beyond the packs")
 	fmt.Fprintf(out, "%-14s %8s %8s %8s %6s %6s %9s %9s %9s\n", "history", "pack MiB", "scan", "cat-file", "wall", "MiB", "log|grep", "scan/cat", "scan/log")
+	var rows []row
 	for _, r := range repositories {
-		if err := measure(ctx, out, dir, binary, r, runs, logs); err != nil {
+		one, err := measure(ctx, out, dir, binary, r, runs, logs)
+		if err != nil {
 			return fmt.Errorf("%s: %w", r, err)
 		}
+		rows = append(rows, one)
 	}
-	return nil
+	m := more{ctx: ctx, out: out, dir: dir, binary: binary, runs: runs}
+	return m.all(rows, trees, logs > 0)
+}
+
+// row is what the other comparisons take over from the first table.
+type row struct {
+	name, path             string
+	packs, processor, wall float64
 }
 
 // measure runs the three in turn, so that a machine that grows slower does so for all.
-func measure(ctx context.Context, out io.Writer, dir, binary, repository string, runs, logs int) error {
-	repository, err := filepath.Abs(repository)
-	if err != nil {
-		return err
+func measure(ctx context.Context, out io.Writer, dir, binary, repository string, runs, logs int) (r row, err error) {
+	if repository, err = filepath.Abs(repository); err != nil {
+		return r, err
 	}
 	packs, err := packed(ctx, dir, repository)
 	if err != nil {
-		return err
+		return r, err
 	}
-	program := func(name string, args ...string) *exec.Cmd {
-		cmd := exec.CommandContext(ctx, name, args...)
-		cmd.Dir = dir
-		cmd.Env = []string{"HOME=" + dir, "PATH=" + os.Getenv("PATH"), "LC_ALL=C", "GIT_CONFIG_NOSYSTEM=1"}
-		return cmd
-	}
+	program := func(name string, args ...string) *exec.Cmd { return program(ctx, dir, name, args...) }
 	git := func(args ...string) *exec.Cmd {
 		return program("git", append([]string{"-c", "safe.directory=*", "-C", repository}, args...)...)
 	}
@@ -93,32 +99,41 @@ func measure(ctx context.Context, out io.Writer, dir, binary, repository string,
 		// A key that is found, and a part that is missing, are outcomes.
 		x, err := run([]int{0, 8, 9}, program(binary, "scan", "--again", "--history-only", repository))
 		if err != nil {
-			return err
+			return r, err
 		}
 		if x.code == 9 {
 			incomplete = "  (parts are missing)"
 		}
 		scan, wall, beyond = append(scan, x.processor), append(wall, x.wall), append(beyond, max(0, x.peak-packs))
 		if x, err = run([]int{0}, git("cat-file", "--batch-all-objects", "--batch", "--unordered", "--buffer")); err != nil {
-			return err
+			return r, err
 		}
 		cat = append(cat, x.processor)
 		if i < logs {
 			// grep answers 1 when there is nothing.
 			if x, err = run([]int{0, 1}, git("log", "-p", "--all"), program("grep", "-c", "sk-ant-")); err != nil {
-				return err
+				return r, err
 			}
 			log = append(log, x.processor)
 		}
 	}
 	ours := median(scan)
-	fmt.Fprintf(out, "%-14s %8.0f %8.2f %8.2f %6.2f %6.0f", strings.TrimSuffix(filepath.Base(repository), ".git"), packs, ours, median(cat), median(wall), slices.Max(beyond))
+	r = row{strings.TrimSuffix(filepath.Base(repository), ".git"), repository, packs, ours, median(wall)}
+	fmt.Fprintf(out, "%-14s %8.0f %8.2f %8.2f %6.2f %6.0f", r.name, packs, ours, median(cat), median(wall), slices.Max(beyond))
 	if len(log) == 0 {
 		fmt.Fprintf(out, " %9s %9.2f %9s%s\n", "-", ours/median(cat), "-", incomplete)
-		return nil
+		return r, nil
 	}
 	fmt.Fprintf(out, " %9.2f %9.2f %9.3f%s\n", median(log), ours/median(cat), ours/median(log), incomplete)
-	return nil
+	return r, nil
+}
+
+// program is a command with little in its environment, in a folder that nobody needs.
+func program(ctx context.Context, dir, name string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Dir = dir
+	cmd.Env = []string{"HOME=" + dir, "PATH=" + os.Getenv("PATH"), "LC_ALL=C", "GIT_CONFIG_NOSYSTEM=1"}
+	return cmd
 }
 
 // packed gives the size of a repository's packs in MiB.

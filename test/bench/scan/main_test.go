@@ -42,13 +42,19 @@ func TestBenchMeasuresEachRepository(t *testing.T) {
 		t.Skip("true is missing")
 	}
 	var out bytes.Buffer
-	if err := bench(t.Context(), &out, standIn, []string{dir + "/one"}, 2, 1); err != nil {
+	if err := bench(t.Context(), &out, standIn, []string{dir + "/one"}, []string{dir}, 2, 1); err != nil {
 		t.Fatal(err)
 	}
-	if lines := strings.Split(strings.TrimSpace(out.String()), "\n"); len(lines) != 4 || len(strings.Fields(lines[3])) != 9 || !strings.HasPrefix(lines[3], "one ") {
-		t.Errorf("%q", lines)
+	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+	if len(lines) != 9 || len(strings.Fields(lines[3])) != 9 || !strings.HasPrefix(lines[3], "one ") {
+		t.Fatalf("%q", lines)
 	}
-	if bench(t.Context(), &out, standIn, nil, 1, 1) == nil || bench(t.Context(), &out, standIn, []string{dir}, 1, 1) == nil {
+	for i, want := range []string{"one wall to own", "one second scan", "one scan to gitleaks", "hook one staged file", "files, scan to rg"} {
+		if line := strings.Join(strings.Fields(lines[4+i]), " "); !strings.Contains(line, want) {
+			t.Errorf("line %d is %q, want %q", 4+i, line, want)
+		}
+	}
+	if bench(t.Context(), &out, standIn, nil, nil, 1, 1) == nil || bench(t.Context(), &out, standIn, []string{dir}, nil, 1, 1) == nil {
 		t.Error("no repository, and no error")
 	}
 }
