@@ -162,7 +162,7 @@ func (l *look) endName() {
 			l.server = true
 		}
 		if l.seen&bit != 0 {
-			l.err = string(unquote(l.str)) + " stands in it twice"
+			l.err = unquote(l.str) + " stands in it twice"
 			return
 		}
 		l.seen |= bit

@@ -132,14 +132,14 @@ func (g *Gateway) sub(out *http.Request, path string, q url.Values) (*http.Respo
 	return (*engine)(g).RoundTrip(req)
 }
 
-// with gives the caller's parameters with others in place of those that page a list.
-func (l *listing) with(pairs ...string) url.Values {
+// with gives the caller's parameters without those that page a list; limit, when it is not zero, is the provider's.
+func (l *listing) with(limit int) url.Values {
 	q := maps.Clone(l.q)
 	for _, name := range []string{"limit", "page", "after_id", "before_id", "ids[]"} {
 		delete(q, name)
 	}
-	for i := 0; i < len(pairs); i += 2 {
-		q.Add(pairs[i], pairs[i+1])
+	if limit != 0 {
+		q.Set("limit", strconv.Itoa(limit))
 	}
 	return q
 }
@@ -220,7 +220,7 @@ func (l *listing) batches() (*http.Response, error) {
 	}
 	var got []json.RawMessage // in the caller's direction
 	for len(got) <= l.limit {
-		q := l.with("limit", strconv.Itoa(min(max(l.limit+1, leastFetch), maxPage)))
+		q := l.with(min(max(l.limit+1, leastFetch), maxPage))
 		if cursor != "" {
 			q.Set(way, cursor)
 		}
@@ -378,7 +378,7 @@ func (l *listing) byID(all []ledger.Object) ([][]byte, *http.Response, error) {
 	if l.x.bound == nil {
 		l.x.bound = l.home(all)
 	}
-	q := l.with()
+	q := l.with(0)
 	for _, o := range all {
 		if l.x.bound == nil || (domain{o.Organization, o.Workspace}).same(*l.x.bound) {
 			q.Add("ids[]", o.ID)
@@ -426,7 +426,7 @@ func (l *listing) skills() (*http.Response, error) {
 	var got [][]byte
 	seen, at, answer := 0, "", tokenPage{}
 	for {
-		q := l.with("limit", strconv.Itoa(maxPage))
+		q := l.with(maxPage)
 		if at != "" {
 			q.Set("page", at)
 		}

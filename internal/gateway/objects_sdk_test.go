@@ -81,7 +81,7 @@ func round1(ctx context.Context, c v1.Client) error {
 	}
 	results := c.Messages.Batches.ResultsStreaming(ctx, b.ID, v1.MessageBatchResultsParams{})
 	if !results.Next() || results.Current().Result.AsSucceeded().Message.Content[0].Text == "" || results.Next() || results.Err() != nil {
-		return fmt.Errorf("results: %v", results.Err())
+		return fmt.Errorf("results: %w", results.Err())
 	}
 	var listed []string
 	for pager := c.Files.ListAutoPaging(ctx, v1.FileListParams{Limit: v1.Int(1)}); pager.Next(); {
