@@ -3,6 +3,7 @@ package tree
 import (
 	"io"
 	"path"
+	"slices"
 	"strings"
 )
 
@@ -111,16 +112,13 @@ func matchParts(pattern, parts []string) bool {
 	for k, p := range pattern {
 		next := make([]bool, len(parts)+1)
 		if p == "**" {
+			if k == len(pattern)-1 { // "a/**" matches what is in a, not a
+				return slices.Contains(reach[:len(parts)], true)
+			}
 			on := false
 			for i := range reach {
 				on = on || reach[i]
 				next[i] = on
-			}
-			if k == len(pattern)-1 {
-				next[0] = false // "a/**" matches what is in a, not a
-				for i := range next {
-					next[i] = next[i] && !(reach[i] && i == len(parts))
-				}
 			}
 		} else {
 			for i, part := range parts {
