@@ -62,7 +62,8 @@ func commands() map[string]func(*testscript.TestScript, bool, []string) {
 		"sim": sim, "put": put, "simkey": simKey, "simset": simSet, "simuse": simUse, "simfault": simFault, "exits": exits, "json": jsonPath, "noleak": noLeak,
 		"holds": holds, "accepted": accepted, "modes": modes, "mine": mine, "as": as, "fakekey": fakeKey, "sql": sqlRun,
 		"begin": begin, "says": says, "signal": sendSignal, "ends": ends, "eventually": eventually, "document": document,
-		"call": call, "calling": calling, "called": called, "take": take, "keep": keep, "ownprogram": ownProgram, "plantkey": plantKey, "oddindex": oddIndex,
+		"call": call, "calling": calling, "called": called, "take": take, "keep": keep, "ownprogram": ownProgram,
+		"plantkey": plantKey, "oddindex": oddIndex, "plantrepo": plantRepo,
 	}
 }
 

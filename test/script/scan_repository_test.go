@@ -5,6 +5,7 @@ import (
 	"hash/fnv"
 	"os"
 	"path/filepath"
+	"strconv"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -26,6 +27,22 @@ func plantKey(ts *testscript.TestScript, neg bool, args []string) {
 	s.values = append(s.values, v)
 	write(ts, args[0], text+"\n")
 	ts.Setenv("KF_"+variable(args[0]), string(v.Fingerprint()))
+}
+
+// plantRepo makes a repository with keys in every place that the scanner promises to find: plantrepo DIR SEED sha1|sha256.
+func plantRepo(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: plantrepo DIR SEED sha1|sha256")
+	}
+	seed, err := strconv.ParseUint(args[1], 10, 64)
+	ts.Check(err)
+	dir := ts.MkAbs(args[0])
+	ts.Check(os.MkdirAll(dir, 0o755))
+	truth, err := plant.Repository(dir, seed, args[2] == "sha256")
+	ts.Check(err)
+	if len(truth.Keys) < 200 {
+		ts.Fatalf("%d keys are planted", len(truth.Keys))
+	}
 }
 
 // oddIndex writes into each pack of a repository an index that git reads and keywright's own reader refuses: oddindex REPOSITORY. Git allows for
