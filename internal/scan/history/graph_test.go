@@ -154,7 +154,7 @@ func TestExposureAgainstGit(t *testing.T) {
 	for seed := range uint64(4) {
 		rnd := mrand.New(mrand.NewPCG(seed, 99))
 		r, w := build(t, rnd, 60)
-		n := len(w.names)
+		n, logged := len(w.names), 0
 		// What the trees hold is asked of git, too.
 		for i := range n {
 			text := r.git("grep", "-h", "-F", "-e", "KEY=", w.names[i], "--")
@@ -163,6 +163,27 @@ func TestExposureAgainstGit(t *testing.T) {
 					t.Fatalf("seed %d: the oracle and git differ about commit %d", seed, i)
 				}
 			}
+		}
+		// And so are the graph, the clocks and the messages.
+		for line := range strings.Lines(r.gitIn([]byte(strings.Join(w.names, "\n")+"\n"), "log", "--no-walk=unsorted", "--stdin", "--format=%H|%ct|%P|%s")) {
+			part := strings.Split(strings.TrimSuffix(line, "\n"), "|")
+			i := slices.Index(w.names, part[0])
+			var parents []string
+			for _, p := range w.parents[i] {
+				parents = append(parents, w.names[p])
+			}
+			if part[1] != strconv.FormatInt(w.times[i], 10) || part[2] != strings.Join(parents, " ") {
+				t.Fatalf("seed %d: the oracle and git log differ about commit %d: %v", seed, i, part)
+			}
+			for k, key := range w.keys {
+				if strings.Contains(part[3], key) != w.says[i][k] {
+					t.Fatalf("seed %d: the oracle and git log differ about the message of commit %d", seed, i)
+				}
+			}
+			logged++
+		}
+		if logged != n {
+			t.Fatalf("seed %d: git log told %d commits of %d", seed, logged, n)
 		}
 		up := make([]map[int]bool, n)
 		for i := range n {
