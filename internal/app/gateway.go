@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -291,6 +292,7 @@ func (r *gatewayRun) again(ctx context.Context) error {
 	for what, same := range map[string]bool{
 		"listen": next.Listen == r.Listen, "upstream": next.Upstream == r.Upstream, "open": next.Open == r.Open, "state_dir": next.StateDir == r.StateDir,
 		"access_log": next.AccessLog == r.AccessLog, "grace": next.Grace == r.Grace, "tls": (next.Certificate == "") == (r.Certificate == ""),
+		"queue": reflect.DeepEqual(next.Queue, r.Queue), "traces": next.Collector == r.Collector && next.TraceUpstream == r.TraceUpstream,
 	} {
 		if !same {
 			r.Log.Warn("a setting of the gateway changed that needs a restart", "setting", what)

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/keywright/keywright/internal/apikey"
 	"github.com/keywright/keywright/internal/app"
 	"github.com/keywright/keywright/internal/audit"
 	"github.com/keywright/keywright/internal/fault"
@@ -229,6 +230,21 @@ func (c *console) showSources(list []gateway.SourceStatus) {
 	}
 }
 
+// showCanary compares the two versions.
+func (c *console) showCanary(s gateway.CanaryStatus) {
+	if s.Stopped {
+		c.printf("\ncanary stopped: %s; every session uses %s\n", audit.Clean(s.Why), s.Old)
+	} else {
+		c.printf("\ncanary: %d%% of the sessions use %s, the others %s\n", s.Share, s.New, s.Old)
+	}
+	for _, arm := range []struct {
+		fingerprint apikey.Fingerprint
+		gateway.ArmStatus
+	}{{s.New, s.NewArm}, {s.Old, s.OldArm}} {
+		c.printf("  %s  failed %d of %d, mean %.2f s\n", arm.fingerprint, arm.Bad, arm.Requests, arm.MeanSeconds)
+	}
+}
+
 func (c *console) showGateway(s gateway.Status) {
 	ready := "ready"
 	switch {
@@ -255,6 +271,9 @@ func (c *console) showGateway(s gateway.Status) {
 	}
 	if q := s.Queue; q != nil {
 		c.printf("\nqueue: %d waiting, %d under way, %d answered\n", q.Waiting, q.Running, q.Done)
+	}
+	if s.Canary != nil {
+		c.showCanary(*s.Canary)
 	}
 	for _, l := range s.Limits {
 		c.printf("\nlimit of the %s (%s), until %s", l.Scope, l.Row, l.Until.UTC().Format(time.TimeOnly)+"Z")

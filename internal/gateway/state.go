@@ -118,7 +118,7 @@ type Status struct {
 type KeyStatus struct {
 	Key          apikey.Name        `json:"key"`
 	Fingerprint  apikey.Fingerprint `json:"fingerprint"`
-	Role         string             `json:"role"` // primary, backup, old
+	Role         string             `json:"role"` // primary, canary, backup, old
 	State        string             `json:"state"`
 	Since        time.Time          `json:"since"`
 	InFlight     int64              `json:"in_flight"`
@@ -156,8 +156,11 @@ func (g *Gateway) Status() Status {
 	for i, e := range set.entries {
 		in[e.keyState] = true
 		k := e.status()
-		if k.Role = "backup"; i == 0 {
+		switch k.Role = "backup"; {
+		case i == 0:
 			k.Role = "primary"
+		case set.canary != nil && set.canary.New == e.digest && set.canary.share.Load() > 0:
+			k.Role = "canary"
 		}
 		if until, _ := g.scopes.blocked(e.where(), "", now); e.is(Healthy) && !until.IsZero() {
 			k.State = "cooling"

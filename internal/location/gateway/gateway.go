@@ -178,53 +178,58 @@ func (d *Driver) Promote(ctx context.Context, staged location.Receipt) (location
 	if err != nil {
 		return location.Receipt{}, err
 	}
+	var facts map[string]string
 	if d.canary != nil {
-		if err := d.try(ctx, want, staged.Facts[factBase]); err != nil {
+		tried, err := d.try(ctx, want, staged.Facts[factBase])
+		if err != nil {
 			return location.Receipt{}, err
+		}
+		if tried != nil {
+			facts = map[string]string{"canary": compared(*tried)}
 		}
 	}
 	s, err := d.client.Promote(ctx, d.key, want, staged.Facts[factBase])
 	if err != nil {
 		return location.Receipt{}, err
 	}
-	return location.Receipt{Revision: s.Revision, Replaced: staged.Facts[factBase], At: s.ChangedAt}, nil
+	return location.Receipt{Revision: s.Revision, Replaced: staged.Facts[factBase], At: s.ChangedAt, Facts: facts}, nil
 }
 
-// try brings the canary one step on when it is time. It gives nil when the last step is over, or there is nothing to try.
-func (d *Driver) try(ctx context.Context, want apikey.Digest, base string) error {
+// try brings the canary one step on when it is time. It gives no error when the last step is over, with what was seen, or when there is nothing to try.
+func (d *Driver) try(ctx context.Context, want apikey.Digest, base string) (*gw.CanaryStatus, error) {
 	s, err := d.client.Place(ctx, d.key)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if s.Digest.Same(want) || !s.Staged.Same(want) || s.Revision != base {
-		return nil // promoted already, or not to be promoted: the gateway says so
+		return nil, nil // promoted already, or not to be promoted: the gateway says so
 	}
 	c := s.Canary
 	if c != nil && c.Stopped {
 		// Told once: who asks again wants another try.
 		if _, err := d.client.Canary(ctx, d.key, want, 0); err != nil {
-			return err
+			return nil, err
 		}
-		return fault.New(fault.Forbidden, fmt.Sprintf("try key: %s, and every session is back on %s (%s)", c.Why, c.Old, compared(*c)),
+		return nil, fault.New(fault.Forbidden, fmt.Sprintf("try key: %s, and every session is back on %s (%s)", c.Why, c.Old, compared(*c)),
 			fault.Hint("cancel the rotation, or resume it to try again"))
 	}
 	next := 0
 	if c != nil {
 		next = slices.IndexFunc(d.canary.Shares, func(share int) bool { return int64(share) > c.Share })
 		if left := d.canary.Watch - s.Now.Sub(s.ShareSince); left > 0 {
-			return d.waiting(*c, left)
+			return nil, d.waiting(*c, left)
 		}
 	}
 	if next < 0 {
-		return nil
+		return c, nil
 	}
 	if s, err = d.client.Canary(ctx, d.key, want, d.canary.Shares[next]); err != nil {
-		return err
+		return nil, err
 	}
 	if s.Canary == nil {
-		return fault.New(fault.Unavailable, "try key: the canary has not begun", fault.RetryAfter(time.Second))
+		return nil, fault.New(fault.Unavailable, "try key: the canary has not begun", fault.RetryAfter(time.Second))
 	}
-	return d.waiting(*s.Canary, d.canary.Watch)
+	return nil, d.waiting(*s.Canary, d.canary.Watch)
 }
 
 // waiting says how far a canary is. Its text is what the record and the screens show of a step.

@@ -65,9 +65,11 @@ func TestCanary(t *testing.T) {
 	old, fresh, r := staged(t, d)
 	var steps []string
 	for range 20 {
-		_, err := d.Promote(t.Context(), r)
+		promoted, err := d.Promote(t.Context(), r)
 		if err == nil {
-			steps = append(steps, "all")
+			if steps = append(steps, "all"); !strings.Contains(promoted.Facts["canary"], "failed: 0 of 0 with it") {
+				t.Errorf("the receipt says nothing of the canary: %v", promoted.Facts)
+			}
 			break
 		}
 		if !fault.Is(err, fault.Unavailable) || fault.RetryAfterOf(err) <= 0 {
