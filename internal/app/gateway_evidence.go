@@ -81,6 +81,7 @@ const heedEvery = 2 * time.Second
 // gatewayEvents are the events of a gateway that the audit log takes. What comes and goes with every burst of requests is for its metrics alone.
 var gatewayEvents = []event.Type{
 	gateway.KeysSwapped, gateway.KeyDrained, gateway.KeyRevoked, gateway.KeyHealthy, gateway.KeyDenied, gateway.SourceFailed, gateway.SourceExpired, gateway.CanaryShare, gateway.CanaryStopped,
+	gateway.Degraded, gateway.Restored,
 }
 
 // heed takes the events of every gateway into the audit log, once each.
@@ -88,9 +89,10 @@ func (a *App) heed(ctx context.Context) error {
 	var failed error
 	for name, dir := range a.gateways() {
 		c := gateway.NewClient(dir)
-		ctx, cancel := context.WithTimeout(ctx, askGateway)
-		err := a.heedOne(ctx, name, dir, c)
+		bounded, cancel := context.WithTimeout(ctx, askGateway)
+		events, err := a.heedOne(bounded, name, dir, c)
 		cancel()
+		a.tellDegraded(ctx, name, events)
 		if err != nil && !fault.Is(err, fault.Unavailable) && failed == nil { // one that does not run tells nothing
 			failed = fault.In(err, "heed gateway "+name)
 		}
@@ -98,7 +100,8 @@ func (a *App) heed(ctx context.Context) error {
 	return failed
 }
 
-func (a *App) heedOne(ctx context.Context, name, dir string, c *gateway.Client) error {
+// heedOne gives the events that it has taken.
+func (a *App) heedOne(ctx context.Context, name, dir string, c *gateway.Client) ([]event.Event, error) {
 	cursor := "gateway events " + filepath.Clean(dir)
 	var from string
 	err := a.Store.View(ctx, func(tx *store.Tx) (err error) {
@@ -106,16 +109,19 @@ func (a *App) heedOne(ctx context.Context, name, dir string, c *gateway.Client) 
 		return err
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	told, err := c.Told(ctx, from)
 	if err != nil || told.Next == from {
-		return err
+		return nil, err
 	}
-	return a.Store.Update(ctx, func(tx *store.Tx) error {
+	mine := false
+	err = a.Store.Update(ctx, func(tx *store.Tx) error {
+		mine = false
 		if now, _, err := tx.Meta(cursor); err != nil || now != from {
 			return err // another process was quicker
 		}
+		mine = true
 		for _, e := range told.Events {
 			if err := a.take(tx, name, e); err != nil {
 				return err
@@ -126,6 +132,10 @@ func (a *App) heedOne(ctx context.Context, name, dir string, c *gateway.Client) 
 		}
 		return tx.SetMeta(cursor, told.Next)
 	})
+	if err != nil || !mine {
+		return nil, err
+	}
+	return told.Events, nil
 }
 
 // denyCompromised tells every gateway which values are compromised and in use nowhere any more, so that none comes back by a source.
