@@ -9,6 +9,7 @@ package scan
 
 import (
 	"context"
+	"errors"
 	"io"
 	"time"
 
@@ -164,6 +165,26 @@ func (s *Searcher) Find(ctx context.Context, b []byte, yield func(Match)) []Gap 
 // windows of it. A gap with ReasonUnreadable stands for an error of r.
 func (s *Searcher) Stream(ctx context.Context, r io.Reader, yield func(Match)) []Gap {
 	f := newFinder(ctx, s, yield)
-	f.stream(r, &frame{doc: &document{}})
+	in := &source{r: r}
+	fr := &frame{doc: &document{}}
+	f.stream(in, fr)
+	if in.err != nil && ctx.Err() == nil {
+		f.gap(fr, 0, ReasonUnreadable) // also where an archive took it for its own end
+	}
 	return f.gaps
+}
+
+// source remembers why a reader ended early, whatever was made of that by what reads from it.
+type source struct {
+	r   io.Reader
+	err error
+}
+
+// Read implements io.Reader.
+func (s *source) Read(p []byte) (int, error) {
+	n, err := s.r.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		s.err = err
+	}
+	return n, err
 }

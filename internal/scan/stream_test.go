@@ -1,11 +1,17 @@
 package scan_test
 
 import (
+	"bytes"
+	"compress/gzip"
+	"crypto/rand"
 	"encoding/base64"
+	"errors"
 	"io"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"github.com/keywright/keywright/internal/scan"
 )
@@ -68,6 +74,30 @@ func TestAKeyAcrossWindows(t *testing.T) {
 		})
 		if found != 1 {
 			t.Errorf("at %d: found %d times", at, found)
+		}
+	}
+}
+
+// TestAFailingReaderIsNoDamagedArchive: what cannot be read is not taken for what cannot be opened.
+func TestAFailingReaderIsNoDamagedArchive(t *testing.T) {
+	var packed bytes.Buffer
+	z := gzip.NewWriter(&packed)
+	noise := make([]byte, 1<<20)
+	_, _ = rand.Read(noise)
+	if _, err := z.Write(noise); err != nil || z.Close() != nil {
+		t.Fatal(err)
+	}
+	half := packed.Bytes()[:packed.Len()/2]
+	for name, c := range map[string]struct {
+		r    io.Reader
+		want string
+	}{
+		"ends":  {bytes.NewReader(half), scan.ReasonDamaged},
+		"fails": {io.MultiReader(bytes.NewReader(half), iotest.ErrReader(errors.New("input/output error"))), scan.ReasonUnreadable},
+	} {
+		gaps := scan.New(scan.Options{}).Stream(t.Context(), c.r, func(scan.Match) {})
+		if !slices.ContainsFunc(gaps, func(g scan.Gap) bool { return g.Reason == c.want }) || c.want == scan.ReasonDamaged && len(gaps) != 1 {
+			t.Errorf("%s: %+v", name, gaps)
 		}
 	}
 }
