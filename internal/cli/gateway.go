@@ -155,8 +155,24 @@ func (c *console) operatorLog() *slog.Logger {
 	return slog.New(slog.NewTextHandler(c.err, &slog.HandlerOptions{Level: level}))
 }
 
+// gatewayDir gives the directory of the gateway that a command is about. A configuration counts only when it is named: a token is also asked for by
+// programs that run in a directory of somebody else.
+func (c *console) gatewayDir(ctx context.Context, state string) (string, error) {
+	if state != "" || len(c.configs) == 0 {
+		return app.GatewayDir(state)
+	}
+	cfg, err := c.config(ctx)
+	if err != nil {
+		return "", err
+	}
+	if cfg.Gateway == nil {
+		return "", fault.New(fault.NotFound, "find gateway: the configuration has no section gateway", fault.Hint("name its directory with --state-dir"))
+	}
+	return cfg.Gateway.StateDir, nil
+}
+
 func stateFlag(cmd *cobra.Command, state *string) {
-	cmd.Flags().StringVar(state, "state-dir", "", "the gateway's own directory (default gateway in the user's state directory)")
+	cmd.Flags().StringVar(state, "state-dir", "", "the gateway's own directory (default that of the configuration that -c names, else gateway in the user's state directory)")
 }
 
 // baseURL is what an application is configured with.
@@ -180,7 +196,7 @@ still has requests under way, each on a line: the form that confirm of a locatio
 on the old key has ended.`,
 		Example: "  keywright gateway status\n  keywright gateway status --json\n  keywright gateway status --in-use",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			dir, err := app.GatewayDir(state)
+			dir, err := c.gatewayDir(cmd.Context(), state)
 			if err != nil {
 				return err
 			}

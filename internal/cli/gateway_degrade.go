@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -9,7 +10,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/keywright/keywright/internal/app"
 	"github.com/keywright/keywright/internal/audit"
 	"github.com/keywright/keywright/internal/fault"
 	"github.com/keywright/keywright/internal/gateway"
@@ -17,8 +17,8 @@ import (
 )
 
 // gatewayClient asks the gateway that runs in a state directory.
-func gatewayClient(state string) (*gateway.Client, error) {
-	dir, err := app.GatewayDir(state)
+func (c *console) gatewayClient(ctx context.Context, state string) (*gateway.Client, error) {
+	dir, err := c.gatewayDir(ctx, state)
 	if err != nil {
 		return nil, err
 	}
@@ -45,7 +45,7 @@ It holds until gateway restore, or until the time that --until gives, also over 
 			if err != nil {
 				return err
 			}
-			client, err := gatewayClient(state)
+			client, err := c.gatewayClient(cmd.Context(), state)
 			if err != nil {
 				return err
 			}
@@ -85,7 +85,7 @@ func (c *console) gatewayRestore() *cobra.Command {
 lasts a tenth of the time that it was degraded, between one second and 30.`,
 		Example: "  keywright gateway restore",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			client, err := gatewayClient(state)
+			client, err := c.gatewayClient(cmd.Context(), state)
 			if err != nil {
 				return err
 			}
@@ -154,7 +154,7 @@ func (c *console) queueList() *cobra.Command {
 					return usageError{fault.New(fault.Invalid, "gateway queue list: no such state", fault.Hint("--only takes waiting, running or done"))}
 				}
 			}
-			client, err := gatewayClient(state)
+			client, err := c.gatewayClient(cmd.Context(), state)
 			if err != nil {
 				return err
 			}
@@ -203,7 +203,7 @@ func (c *console) queueShow() *cobra.Command {
 		Use: "show ID", Short: "show one request of the queue, without its content", Args: cobra.ExactArgs(1),
 		Example: "  keywright gateway queue show 5bqm2kzq6v4tn3a7h2xw4y6mce",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			client, err := gatewayClient(state)
+			client, err := c.gatewayClient(cmd.Context(), state)
 			if err != nil {
 				return err
 			}
@@ -241,7 +241,7 @@ func (c *console) queueDrop() *cobra.Command {
 answer is not kept.`,
 		Example: "  keywright gateway queue drop 5bqm2kzq6v4tn3a7h2xw4y6mce",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			client, err := gatewayClient(state)
+			client, err := c.gatewayClient(cmd.Context(), state)
 			if err != nil {
 				return err
 			}

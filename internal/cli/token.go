@@ -2,6 +2,7 @@ package cli
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -10,7 +11,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/keywright/keywright/internal/app"
 	"github.com/keywright/keywright/internal/audit"
 	"github.com/keywright/keywright/internal/fault"
 	"github.com/keywright/keywright/internal/gateway"
@@ -37,7 +37,7 @@ Code. It is signed with the key in the gateway's directory; only the gateway's o
 		Example: `  keywright token issue --app billing --ttl 1h
   keywright token issue --app search --ttl 8h --model 'claude-haiku-*' --route messages`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			s, err := signer(state)
+			s, err := c.signer(cmd.Context(), state)
 			if err != nil {
 				return err
 			}
@@ -76,8 +76,8 @@ func (c *console) tokenList() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "list", Short: "show the tokens that were issued and are accepted", Args: cobra.NoArgs,
 		Example: "  keywright token list\n  keywright token list --all --json",
-		RunE: func(_ *cobra.Command, _ []string) error {
-			s, err := signer(state)
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			s, err := c.signer(cmd.Context(), state)
 			if err != nil {
 				return err
 			}
@@ -121,8 +121,8 @@ func (c *console) tokenRevoke() *cobra.Command {
 		Use: "revoke ID", Short: "end a token before its time", Args: cobra.ExactArgs(1),
 		Long:    "Revoke takes the id that token list shows. A running gateway refuses the token within a second.",
 		Example: "  keywright token revoke QZ2NC5BK6JLMCJ3Q5R4TD7YXWA",
-		RunE: func(_ *cobra.Command, args []string) error {
-			s, err := signer(state)
+		RunE: func(cmd *cobra.Command, args []string) error {
+			s, err := c.signer(cmd.Context(), state)
 			if err != nil {
 				return err
 			}
@@ -137,8 +137,8 @@ func (c *console) tokenRevoke() *cobra.Command {
 	return cmd
 }
 
-func signer(state string) (*gateway.Signer, error) {
-	dir, err := app.GatewayDir(state)
+func (c *console) signer(ctx context.Context, state string) (*gateway.Signer, error) {
+	dir, err := c.gatewayDir(ctx, state)
 	if err != nil {
 		return nil, err
 	}
