@@ -47,7 +47,12 @@ bench: ## run the benchmarks and time the built program; BENCH=regexp picks some
 .PHONY: bench-gateway
 bench-gateway: ## compare the gateway with a bare reverse proxy, and time the keyring; BENCHTIME=30x sets the rounds
 	$(GO) test -run '^$$' -bench AgainstBareProxy -benchtime $(or $(BENCHTIME),20x) -timeout 60m ./internal/gateway
+	$(GO) run ./test/bench/gateway -rounds $(or $(ROUNDS),10)
 	$(GO) test -run '^$$' -bench Value -benchmem ./keyring
+
+.PHONY: soak-gateway
+soak-gateway: ## load the gateway for DURATION, 1h if not set, with a new key each minute; the machine must have nothing else to do
+	$(GO) run ./test/bench/gateway soak -duration $(or $(DURATION),1h)
 
 .PHONY: bench-scan
 bench-scan: ## time the scan of histories against git; BENCH_REPOS names repositories

@@ -19,6 +19,7 @@ import (
 	"github.com/keywright/keywright/internal/audit"
 	"github.com/keywright/keywright/internal/fault"
 	"github.com/keywright/keywright/internal/gateway"
+	"github.com/keywright/keywright/internal/gateway/footprint"
 	"github.com/keywright/keywright/internal/keysource"
 )
 
@@ -44,6 +45,7 @@ reads that anew, and one that cannot be used changes nothing. SIGTERM lets reque
   keywright gateway -c /etc/keywright/keywright.yaml
   keywright gateway status`,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			defer footprint.Tune(os.Getenv).Stop()
 			if key == "" {
 				return c.configuredGateway(cmd)
 			}
@@ -144,6 +146,7 @@ func (c *console) gatewayReady(o app.GatewayOptions, at net.Addr, s gateway.Stat
 	for _, k := range s.Keys {
 		fmt.Fprintf(c.err, "keywright: %s key %s\n", k.Role, k.Fingerprint)
 	}
+	footprint.Release()
 }
 
 // operatorLog is the log of what runs for long: warnings and worse, or everything.
