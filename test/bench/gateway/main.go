@@ -5,7 +5,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -19,7 +18,10 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	err := run(ctx, os.Stdout, os.Args[1:])
+	child, err := serveBare()
+	if !child {
+		err = run(ctx, os.Stdout, os.Args[1:])
+	}
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench/gateway:", err)
@@ -28,9 +30,27 @@ func main() {
 }
 
 func run(ctx context.Context, out io.Writer, args []string) error {
-	if len(args) == 0 || args[0] != "soak" {
-		return errors.New("use: gateway soak [-duration 1h] [-rate 200] [-binary PATH]")
+	if len(args) > 0 && args[0] == "soak" {
+		return runSoak(ctx, out, args[1:])
 	}
+	f := flag.NewFlagSet("gateway", flag.ContinueOnError)
+	var c cost
+	f.IntVar(&c.rounds, "rounds", 10, "how often each proxy has its turn")
+	f.IntVar(&c.requests, "requests", 3000, "how many requests a turn has")
+	binary := f.String("binary", "", "measure this program instead of building one")
+	if err := f.Parse(args); err != nil {
+		return err
+	}
+	return within(ctx, *binary, func(ctx context.Context, binary, dir string) error {
+		machine(out)
+		return c.run(ctx, binary, dir, func(s scene) {
+			fmt.Fprintf(out, "%4d connections: bare %s, gateway %s, ratio %.2f (rounds %.2f to %.2f, middle %.2f), p50 %s and %s, added %s, PSS %.1f MiB\n", s.connections, s.bare, s.ours, s.ratio,
+				s.ratios[0], s.ratios[len(s.ratios)-1], s.ratios[len(s.ratios)/2], s.bareP50, s.oursP50, s.added, mib(s.pss))
+		})
+	})
+}
+
+func runSoak(ctx context.Context, out io.Writer, args []string) error {
 	f := flag.NewFlagSet("soak", flag.ContinueOnError)
 	s := soak{out: out}
 	f.DurationVar(&s.duration, "duration", time.Hour, "how long the load lasts")
@@ -39,7 +59,7 @@ func run(ctx context.Context, out io.Writer, args []string) error {
 	f.IntVar(&s.rate, "rate", 200, "requests per second")
 	f.IntVar(&s.streams, "streams", 30, "how many requests of a hundred are streams")
 	binary := f.String("binary", "", "measure this program instead of building one")
-	if err := f.Parse(args[1:]); err != nil {
+	if err := f.Parse(args); err != nil {
 		return err
 	}
 	return within(ctx, *binary, s.run)

@@ -18,7 +18,6 @@ import (
 	"time"
 
 	"github.com/keywright/keywright/internal/gateway"
-	"github.com/keywright/keywright/internal/secret"
 )
 
 // process is a gateway that runs.
@@ -32,7 +31,7 @@ type process struct {
 }
 
 // start runs the built program in front of an upstream. The first key is the primary one.
-func start(ctx context.Context, binary, dir, upstream string, keys []*account, args ...string) (*process, error) {
+func start(ctx context.Context, binary, dir, upstream string, keys []*account, env []string, args ...string) (*process, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -40,7 +39,7 @@ func start(ctx context.Context, binary, dir, upstream string, keys []*account, a
 	all := []string{"gateway", "--listen", "127.0.0.1:0", "--upstream", upstream, "--state-dir", dir, "--access-log", filepath.Join(dir, "access.log")}
 	for i, k := range keys {
 		path := filepath.Join(dir, fmt.Sprintf("%d.key", i))
-		if err := writeKey(path, k.value); err != nil {
+		if err := writeKey(path, k.text); err != nil {
 			return nil, err
 		}
 		flag := "--backup"
@@ -52,6 +51,7 @@ func start(ctx context.Context, binary, dir, upstream string, keys []*account, a
 	g.cmd = exec.CommandContext(ctx, binary, append(all, args...)...)
 	g.cmd.Cancel = func() error { return g.cmd.Process.Signal(syscall.SIGTERM) }
 	g.cmd.WaitDelay = time.Minute
+	g.cmd.Env = append(os.Environ(), env...)
 	errs, err := g.cmd.StderrPipe()
 	if err != nil {
 		return nil, err
@@ -97,10 +97,8 @@ func (g *process) stop() error {
 }
 
 // writeKey replaces a key file as a whole.
-func writeKey(path string, v secret.Value) error {
-	var err error
-	v.Reveal(func(b []byte) { err = os.WriteFile(path+".new", b, 0o600) })
-	if err != nil {
+func writeKey(path, text string) error {
+	if err := os.WriteFile(path+".new", []byte(text), 0o600); err != nil {
 		return err
 	}
 	return os.Rename(path+".new", path)
@@ -146,7 +144,7 @@ func (g *process) metric(ctx context.Context, name string) (float64, error) {
 // sets that one inactive. at once sends SIGHUP; else the gateway has to see the change by itself. It gives the time until the new key was in use.
 func (g *process) swap(ctx context.Context, old, next *account, atOnce bool) (time.Duration, error) {
 	began := time.Now()
-	if err := writeKey(filepath.Join(g.dir, "0.key"), next.value); err != nil {
+	if err := writeKey(filepath.Join(g.dir, "0.key"), next.text); err != nil {
 		return 0, err
 	}
 	if atOnce {
@@ -154,7 +152,7 @@ func (g *process) swap(ctx context.Context, old, next *account, atOnce bool) (ti
 			return 0, err
 		}
 	}
-	serves := func(s gateway.Status) bool { return s.Keys[0].Fingerprint == next.value.Fingerprint() }
+	serves := func(s gateway.Status) bool { return s.Keys[0].Fingerprint == next.fingerprint }
 	if err := g.until(ctx, serves); err != nil {
 		return 0, fmt.Errorf("wait for the new key: %w", err)
 	}
@@ -162,7 +160,7 @@ func (g *process) swap(ctx context.Context, old, next *account, atOnce bool) (ti
 	took := time.Since(began)
 	if err := g.until(ctx, func(s gateway.Status) bool {
 		for _, k := range s.Keys {
-			if k.Fingerprint == old.value.Fingerprint() && k.InFlight > 0 {
+			if k.Fingerprint == old.fingerprint && k.InFlight > 0 {
 				return false
 			}
 		}

@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/keywright/keywright/internal/apikey"
 	"github.com/keywright/keywright/internal/secret"
 )
 
@@ -27,12 +28,13 @@ const beganHeader = "X-Bench-Began"
 
 // account is one key at the imitation.
 type account struct {
-	value  secret.Value
-	live   atomic.Bool
-	closed atomic.Int64 // from then on no request that begins may use it; zero: open
-	calls  atomic.Int64 // messages
-	probes atomic.Int64 // models
-	late   atomic.Int64 // messages that began after closed
+	text        string
+	fingerprint apikey.Fingerprint
+	live        atomic.Bool
+	closed      atomic.Int64 // from then on no request that begins may use it; zero: open
+	calls       atomic.Int64 // messages
+	probes      atomic.Int64 // models
+	late        atomic.Int64 // messages that began after closed
 }
 
 // provider imitates the provider's messages and models on loopback.
@@ -57,12 +59,18 @@ func startProvider(ctx context.Context, answer func(w http.ResponseWriter, r *ht
 
 func (p *provider) stop() { _ = p.srv.Close() }
 
+// newAccount makes a live one. The keys of this program are its own: they open nothing.
+func newAccount(text string) *account {
+	a := &account{text: text, fingerprint: secret.New([]byte(text)).Fingerprint()}
+	a.live.Store(true)
+	return a
+}
+
 // key makes a new live key.
 func (p *provider) key() *account {
 	random := rand.Text() + rand.Text() + rand.Text() + rand.Text()
 	text := strings.Join([]string{"sk", "ant", "api03", ("fake-bench-" + random)[:93] + "AA"}, "-")
-	a := &account{value: secret.New([]byte(text))}
-	a.live.Store(true)
+	a := newAccount(text)
 	p.accounts.Store(text, a)
 	return a
 }

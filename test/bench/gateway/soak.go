@@ -28,6 +28,7 @@ type soak struct {
 	streamed atomic.Int64
 	running  atomic.Int64
 	busiest  atomic.Int64
+	held     atomic.Int64 // times that the load was held back
 	mu       sync.Mutex
 	failures map[string]int
 	swaps    []time.Duration
@@ -61,7 +62,7 @@ func (s *soak) run(ctx context.Context, binary, dir string) error {
 	}
 	defer p.stop()
 	key := p.key()
-	if s.g, err = start(ctx, binary, dir+"/state", p.url, []*account{key}); err != nil {
+	if s.g, err = start(ctx, binary, dir+"/state", p.url, []*account{key}, nil); err != nil {
 		return err
 	}
 	defer s.g.stop() //nolint:errcheck // The usual end asks below.
@@ -87,7 +88,10 @@ func (s *soak) run(ctx context.Context, binary, dir string) error {
 	return s.report(ctx, p, samples)
 }
 
-// load begins requests at their times, however long others take. A machine that is late catches up.
+// mostOpen bounds the requests under way, so that a machine that cannot keep up makes the load late and not the heap large.
+const mostOpen = 1000
+
+// load begins requests at their times, however long others take. What is late because the machine is, is begun as soon as it can be.
 func (s *soak) load(ctx context.Context) {
 	var calls sync.WaitGroup
 	defer calls.Wait()
@@ -97,6 +101,13 @@ func (s *soak) load(ctx context.Context) {
 		if d := time.Until(at); d > 0 && !wait(ctx, d) || ctx.Err() != nil {
 			return
 		}
+		for s.running.Load() >= mostOpen {
+			s.held.Add(1)
+			if !wait(ctx, 10*time.Millisecond) {
+				return
+			}
+		}
+		s.running.Add(1)
 		calls.Go(func() {
 			// A request that has begun is finished, so the end of the load cuts nothing off.
 			if err := s.call(context.WithoutCancel(ctx), rand.IntN(100) < s.streams); err != nil {
@@ -110,13 +121,13 @@ func (s *soak) load(ctx context.Context) {
 
 func (s *soak) call(ctx context.Context, stream bool) error {
 	s.requests.Add(1)
-	if n := s.running.Add(1); n > s.busiest.Load() {
+	if n := s.running.Load(); n > s.busiest.Load() {
 		s.busiest.Store(n)
 	}
 	defer s.running.Add(-1)
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
-	body := `{"model":"claude-haiku-5-5","max_tokens":256,"messages":[{"role":"user","content":"` + strings.Repeat("y", 1900) + `"}]}`
+	body := twoKB
 	if stream {
 		s.streamed.Add(1)
 		body = strings.Replace(body, `"max_tokens":256`, `"max_tokens":256,"stream":true`, 1)
@@ -272,6 +283,9 @@ func (s *soak) report(ctx context.Context, p *provider, samples []sampled) error
 	failed := 0
 	for _, n := range s.failures {
 		failed += n
+	}
+	if n := s.held.Load(); n > 0 {
+		fmt.Fprintf(s.out, "held back             %d times for 10 ms: the machine did not keep up\n", n)
 	}
 	fmt.Fprintf(s.out, "failed                %d\n", failed)
 	for _, why := range slices.Sorted(maps.Keys(s.failures)) {
