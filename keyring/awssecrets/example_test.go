@@ -17,9 +17,11 @@ func Example() {
 		fmt.Fprint(w, `{"Name":"app/anthropic","SecretString":"{\"api_key\":\"the-value\"}"}`)
 	}))
 	defer service.Close()
-	for name, value := range map[string]string{"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_EC2_METADATA_DISABLED": "true"} {
-		defer os.Setenv(name, os.Getenv(name))
-		os.Setenv(name, value)
+	for _, pair := range [][2]string{{"AWS_ACCESS_KEY_ID", "testing"}, {"AWS_SECRET_ACCESS_KEY", "testing"}, {"AWS_EC2_METADATA_DISABLED", "true"}} {
+		if err := os.Setenv(pair[0], pair[1]); err != nil {
+			fmt.Println(err)
+			return
+		}
 	}
 
 	source, err := awssecrets.New(awssecrets.Config{Secret: "app/anthropic", Field: "api_key", Region: "eu-central-1", Endpoint: service.URL})
