@@ -132,11 +132,15 @@ func lookAt(path string) (d apikey.Digest, revision string, at time.Time, err er
 	return d, hex.EncodeToString(h.Sum(nil)[:16]), info.ModTime().UTC(), nil
 }
 
-// Place says how a key stands. Kinds: NotFound, Unsupported, and those of reading the file.
+// Place says how a key stands. What a killed process left beside the file is erased. Kinds: NotFound, Unsupported, and those of reading the file.
 func (g *Gateway) Place(name apikey.Name) (PlaceState, error) {
 	_, path, err := g.placeOf(name)
 	if err != nil {
 		return PlaceState{}, err
+	}
+	if g.keyPlaces.mu.TryLock() { // nobody writes
+		sweepKeys(path)
+		g.keyPlaces.mu.Unlock()
 	}
 	return g.placeState(name, path)
 }
@@ -368,7 +372,7 @@ func sweepKeys(path string) {
 		return
 	}
 	for _, p := range left {
-		_ = os.Remove(p) // what cannot be removed is tried again at the next start
+		_ = os.Remove(p) // what cannot be removed is tried again at the next look
 	}
 }
 

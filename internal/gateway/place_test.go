@@ -128,6 +128,9 @@ func TestPutKey(t *testing.T) {
 	if s := h.place(); !s.InForce.Same(fresh.Value.Digest()) {
 		t.Errorf("after all refusals: %+v", s)
 	}
+	// What a killed process left is erased.
+	write(t, filepath.Join(h.dir, ".app.key.keywright-new-123"), fresh.Value)
+	h.place()
 	names, err := filepath.Glob(filepath.Join(h.dir, ".app.key*"))
 	if err != nil || len(names) != 0 {
 		t.Errorf("left beside the file: %v", names)

@@ -55,7 +55,7 @@ func (t *trials) stopped(g *Gateway, id, why string) {
 	}
 	t.mu.Unlock()
 	if same {
-		g.keepState()
+		_ = g.keepState() // without it a restarted gateway begins the canary anew, and stops it again
 	}
 }
 
