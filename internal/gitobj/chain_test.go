@@ -60,13 +60,13 @@ func TestDeltasWithoutABase(t *testing.T) {
 	var offsets []uint64
 	entry := func(typ byte, base, body []byte) {
 		offsets = append(offsets, uint64(len(data)))
-		data = append(data, typ<<4|byte(len(body))) //nolint:gosec // below 16
+		data = append(data, typ<<4|byte(len(body)))
 		data = append(append(data, base...), deflated(t, body, 6)...)
 	}
 	absent := bytes.Repeat([]byte{9}, 20)
 	delta := append(appendSize(appendSize(nil, 4), 3), 3, 'a', 'b', 'c')
 	entry(refDelta, absent, delta)
-	entry(ofsDelta, []byte{byte(uint64(len(data)) - offsets[0])}, append(appendSize(appendSize(nil, 3), 1), 1, 'x')) //nolint:gosec // below 128
+	entry(ofsDelta, []byte{byte(uint64(len(data)) - offsets[0])}, append(appendSize(appendSize(nil, 3), 1), 1, 'x'))
 	entry(byte(Blob), nil, []byte("alone"))
 	data = append(data, make([]byte, 20)...)
 	names := []OID{MakeOID(bytes.Repeat([]byte{1}, 20)), MakeOID(bytes.Repeat([]byte{2}, 20)), MakeOID(bytes.Repeat([]byte{3}, 20))}

@@ -102,12 +102,12 @@ const perStart = 4
 // thousands of names, and the look-ups of a long history do not find them in the processor's cache.
 func (x *packIndex) begin() {
 	wide := min(max(bits.Len(uint(x.n/perStart)), 1), 22)
-	x.shift = uint(64 - wide) //nolint:gosec // at most 63
+	x.shift = uint(64 - wide)
 	x.starts = make([]uint32, 1<<wide+1)
 	at := uint64(0)
 	for i := range x.n {
 		for k := x.key(i) >> x.shift; at <= k; at++ { // names that are out of order are found only by chance
-			x.starts[at] = uint32(i) //nolint:gosec // the file counts in 32 bits
+			x.starts[at] = uint32(i)
 		}
 	}
 	for ; at < uint64(len(x.starts)); at++ {

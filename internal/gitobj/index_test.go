@@ -21,7 +21,7 @@ func oldIndex(names [][]byte, offsets []uint64) []byte {
 		b = binary.BigEndian.AppendUint32(b, n)
 	}
 	for i, n := range names {
-		b = append(binary.BigEndian.AppendUint32(b, uint32(offsets[i])), n...) //nolint:gosec // small ones
+		b = append(binary.BigEndian.AppendUint32(b, uint32(offsets[i])), n...)
 	}
 	return append(b, make([]byte, 40)...)
 }
@@ -87,7 +87,7 @@ func TestIndexOffsetsOfEightBytes(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i, want := range offsets {
-		if got := x.offset(i); got != int64(want) { //nolint:gosec // as written above
+		if got := x.offset(i); got != int64(want) {
 			t.Errorf("offset %d is %d, want %d", i, got, want)
 		}
 	}

@@ -195,8 +195,8 @@ func (t *trees) keep(worker int, tree int32, marks []mark) {
 		t.lists[worker] = parts
 	}
 	k := len(parts) - 1
-	list := append(parts[k], uint32(len(marks))) //nolint:gosec // entries of a tree
-	t.where[tree] = uint64(worker)<<workerShift | uint64(k)<<partShift | uint64(len(list))
+	list := append(parts[k], uint32(len(marks)))                                           //nolint:gosec // entries of a tree
+	t.where[tree] = uint64(worker)<<workerShift | uint64(k)<<partShift | uint64(len(list)) //nolint:gosec // none is negative
 	for _, m := range marks {
 		list = append(list, m.entry)
 	}

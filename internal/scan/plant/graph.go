@@ -47,12 +47,6 @@ type Spot struct {
 // set is a set of keys, by number.
 type set map[int]bool
 
-func (s set) add(keys ...int) {
-	for _, k := range keys {
-		s[k] = true
-	}
-}
-
 func (s set) join(o set) {
 	for k := range o {
 		s[k] = true

@@ -3,7 +3,7 @@ package plant
 import (
 	"bytes"
 	"compress/zlib"
-	"crypto/sha1" //nolint:gosec // the names of git objects are made of it
+	"crypto/sha1"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"

@@ -10,7 +10,7 @@ func (f *folder) entries() ([]entry, error) {
 	buf := make([]byte, 32<<10)
 	for {
 		n, err := unix.ReadDirent(f.fd, buf)
-		if err == unix.EINTR { //nolint:errorlint // a bare number
+		if err == unix.EINTR {
 			continue
 		}
 		if err != nil || n <= 0 {

@@ -69,7 +69,7 @@ func sortOf(mode uint32) sort {
 func openAt(dir int, name string, flags int) (int, error) {
 	for {
 		fd, err := unix.Openat(dir, name, flags|unix.O_RDONLY|unix.O_CLOEXEC, 0)
-		if err != unix.EINTR { //nolint:errorlint // a bare number
+		if err != unix.EINTR {
 			return fd, err
 		}
 	}
@@ -131,7 +131,7 @@ func (f *folder) readlink(name string) (string, error) {
 func (f *folder) look(name string) sort {
 	var st unix.Stat_t
 	for {
-		switch err := unix.Fstatat(f.fd, name, &st, unix.AT_SYMLINK_NOFOLLOW); err { //nolint:errorlint // a bare number
+		switch err := unix.Fstatat(f.fd, name, &st, unix.AT_SYMLINK_NOFOLLOW); err {
 		case nil:
 			return sortOf(uint32(st.Mode)) //nolint:unconvert // other systems have 16 bits
 		case unix.EINTR:
@@ -156,7 +156,7 @@ func openFile(path string) (openedFile, error) {
 func (f openedFile) stat() (size int64, regular bool, err error) {
 	var st unix.Stat_t
 	for {
-		if err = unix.Fstat(int(f), &st); err != unix.EINTR { //nolint:errorlint // a bare number
+		if err = unix.Fstat(int(f), &st); err != unix.EINTR {
 			return st.Size, sortOf(uint32(st.Mode)) == isFile, err //nolint:unconvert // as above
 		}
 	}
@@ -168,7 +168,7 @@ func (f openedFile) Read(p []byte) (int, error) {
 	for len(p) > 0 {
 		n, err := unix.Read(int(f), p[:min(len(p), most)])
 		switch {
-		case err == unix.EINTR: //nolint:errorlint // a bare number
+		case err == unix.EINTR:
 			continue
 		case err != nil:
 			return 0, err

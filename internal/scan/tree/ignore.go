@@ -45,7 +45,7 @@ func readRules(dir *folder, name string) []ignoreRule {
 	if err != nil {
 		return nil
 	}
-	defer f.Close()
+	defer f.Close() //nolint:errcheck // it was only read
 	if _, regular, err := f.stat(); err != nil || !regular {
 		return nil
 	}

@@ -164,7 +164,7 @@ func (w *walk) single(path string, info fs.FileInfo) (Result, error) {
 	if err != nil {
 		return Result{}, rootError(err)
 	}
-	defer f.Close()
+	defer f.Close() //nolint:errcheck // it was only read
 	w.text(filepath.Base(path), ".", Name)
 	w.file(f, ".", new([]byte))
 	return w.done()
@@ -318,7 +318,7 @@ func (w *walk) open(in *folder, name, path string, buf *[]byte) {
 		w.unread(path, err)
 		return
 	}
-	defer f.Close()
+	defer f.Close() //nolint:errcheck // it was only read
 	w.file(f, path, buf)
 }
 

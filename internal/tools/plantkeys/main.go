@@ -56,9 +56,9 @@ func run(ctx context.Context, out io.Writer, binary, folder string, first uint64
 	}
 	wrong := 0
 	for i := range seeds {
-		n, err := compare(ctx, out, dir, binary, first+uint64(i), i) //nolint:gosec // i is not negative
+		n, err := compare(ctx, out, dir, binary, first+uint64(i), i)
 		if err != nil {
-			return fmt.Errorf("seed %d: %w", first+uint64(i), err) //nolint:gosec // as above
+			return fmt.Errorf("seed %d: %w", first+uint64(i), err)
 		}
 		wrong += n
 	}

@@ -100,7 +100,7 @@ func (m *more) gitleaks(r row) error {
 	const how = "scan to gitleaks with one provider's rules"
 	if _, err := exec.LookPath("gitleaks"); err != nil {
 		m.say(r.name, how, "- (gitleaks is not installed)")
-		return nil
+		return nil //nolint:nilerr // it need not be there
 	}
 	config := filepath.Join(m.dir, "gitleaks.toml")
 	if err := os.WriteFile(config, []byte(rules), 0o600); err != nil {
@@ -154,7 +154,7 @@ func (m *more) tree(path string) error {
 	}
 	if _, err := exec.LookPath("rg"); err != nil {
 		m.say(filepath.Base(path), how, "- (rg is not installed)")
-		return nil
+		return nil //nolint:nilerr // it need not be there
 	}
 	var ours, theirs, ratios []float64
 	for i := range max(m.runs, 5) + 1 {
