@@ -19,7 +19,7 @@ import (
 	"github.com/keywright/keywright/internal/verdict"
 )
 
-// SourceExpired: a source has failed for so long that its last good value is no longer used.
+// SourceExpired says that a source has failed for so long that its last good value is no longer used.
 const SourceExpired event.Type = "gateway.source-expired"
 
 // SourceKey says where the value of a key is read.
@@ -372,7 +372,7 @@ func (f *feed) wait() (forced bool, err error) {
 	}
 	cancel()
 	if watching && !heard {
-		<-told
+		_ = <-told // of a watch that we ended ourselves
 	}
 	return forced, err
 }
