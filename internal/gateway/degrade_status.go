@@ -25,6 +25,9 @@ func (g *Gateway) degradedStatus() []DegradedStatus {
 	list := []DegradedStatus{}
 	for _, e := range g.degraded.episodes() {
 		share, until := e.share(now)
+		if share == 100 {
+			continue // it is over, and about to be told
+		}
 		s := DegradedStatus{Cause: e.cause, Reason: e.reason, Since: e.since.UTC(), Share: share}
 		if e.model != "" {
 			s.Model = g.modelLabel(e.model)

@@ -15,10 +15,11 @@ import (
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/crypto/chacha20poly1305"
+
 	"github.com/keywright/keywright/internal/event"
 	"github.com/keywright/keywright/internal/gateway/queue"
 	"github.com/keywright/keywright/internal/secret/secrettest"
-	"golang.org/x/crypto/chacha20poly1305"
 )
 
 // bubble is a gateway inside of a synctest bubble: its upstream is a function, its callers are called by name, and its clock stands still until
@@ -205,6 +206,7 @@ func (b *bubble) want(status int, method, path, app, body string, headers ...str
 
 func (b *bubble) public() PublicStatus {
 	b.t.Helper()
+	synctest.Wait()
 	var s PublicStatus
 	w := b.want(200, "GET", statusPath, "", "")
 	if err := json.Unmarshal(w.Body.Bytes(), &s); err != nil {
