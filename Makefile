@@ -32,7 +32,7 @@ test: cc ## run all tests that need nothing but Go and a C compiler
 .PHONY: test-real
 test-real: cc real-names ## run the tests against real peers: PostgreSQL, Kubernetes, Docker, Moto
 	@tools/peers.sh || [ "$$CI" != true ]
-	CGO_ENABLED=1 $(GO) test -tags real -race -shuffle=on -p 1 -timeout 40m -run Real $(filter-out ./internal/runner,$(REAL_TESTS))
+	CGO_ENABLED=1 $(GO) test -tags real -race -shuffle=on -p 2 -timeout 40m -run Real $(filter-out ./internal/runner,$(REAL_TESTS))
 	$(GO) test -tags real -shuffle=on -timeout 30m -run Real ./internal/runner # each crash with each failure: too many cases for the race detector
 
 .PHONY: peers
