@@ -354,27 +354,30 @@ func (f *feed) run() {
 // wait returns when the place is to be read: it may have changed, it is time, or somebody asks for it.
 func (f *feed) wait() (forced bool, err error) {
 	ctx, cancel := context.WithCancel(f.w.ctx)
-	told := make(chan error, 1)
-	watching := f.mark != ""
-	if watching {
-		go func() { told <- f.key.Reader.Wait(ctx, f.mark) }()
+	defer cancel()
+	var heard error
+	over := make(chan struct{}) // the watch has ended; never where there is none
+	if f.mark != "" {
+		go func() {
+			defer close(over)
+			heard = f.key.Reader.Wait(ctx, f.mark)
+		}()
+		defer func() {
+			cancel()
+			<-over
+		}()
 	}
 	timer := time.NewTimer(f.due())
 	defer timer.Stop()
-	heard := false
 	select {
 	case <-ctx.Done():
-	case err = <-told:
-		heard = true
+	case <-over:
+		return false, heard
 	case <-f.nudge:
-		forced = true
+		return true, nil
 	case <-timer.C:
 	}
-	cancel()
-	if watching && !heard {
-		_ = <-told // of a watch that we ended ourselves
-	}
-	return forced, err
+	return false, nil
 }
 
 // due gives the time until the next read that nobody has to ask for.

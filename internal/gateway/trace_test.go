@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"context"
 	"encoding/hex"
@@ -102,7 +103,7 @@ func (c *receiver) traced(so simulator.Options, env map[string]string, change fu
 		defer c.mu.Unlock()
 		secrettest.NoLeak(c.t, "spans", c.raw.Bytes(), w.values...)
 		secrettest.NoLeak(c.t, "log of spans", log.Bytes(), w.values...)
-		slices.SortStableFunc(c.spans, func(a, b *otlp.Span) int { return int(a.StartTimeUnixNano) - int(b.StartTimeUnixNano) }) //nolint:gosec // They are close.
+		slices.SortStableFunc(c.spans, func(a, b *otlp.Span) int { return cmp.Compare(a.StartTimeUnixNano, b.StartTimeUnixNano) })
 		return c.spans
 	}
 }

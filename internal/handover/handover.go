@@ -56,7 +56,7 @@ type Binding struct {
 
 // info gives b in one unambiguous way: every text behind its length.
 func (b Binding) info() []byte {
-	out := []byte("keywright release 1")
+	out := []byte("release of keywright, form 1")
 	for _, s := range []string{b.Reader, string(b.Key)} {
 		out = binary.BigEndian.AppendUint32(out, uint32(len(s))) //nolint:gosec // names are short
 		out = append(out, s...)

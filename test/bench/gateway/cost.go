@@ -144,9 +144,9 @@ func (g *process) load(ctx context.Context, client *http.Client, connections, n 
 					return
 				}
 				at := time.Now()
-				res, _, err := post(ctx, client, g, twoKB)
-				if times[i] = time.Since(at); err == nil && res.StatusCode != http.StatusOK {
-					err = fmt.Errorf("status %d", res.StatusCode)
+				status, _, err := post(ctx, client, g, twoKB)
+				if times[i] = time.Since(at); err == nil && status != http.StatusOK {
+					err = fmt.Errorf("status %d", status)
 				}
 				if err != nil {
 					mu.Lock()
