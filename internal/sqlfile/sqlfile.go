@@ -12,6 +12,8 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"syscall"
+	"time"
 
 	"modernc.org/sqlite" // Also the driver "sqlite".
 	sqlite3 "modernc.org/sqlite/lib"
@@ -19,10 +21,13 @@ import (
 	"github.com/keywright/keywright/internal/fault"
 )
 
+// patience is how long a connection waits for others that have the file.
+const patience = 2 * time.Second
+
 // pragmas are set on every connection and checked at the start, since the driver ignores spellings that it does not know.
 // The first must come first: the change to WAL waits for other processes.
 var pragmas = []struct{ name, set, want string }{
-	{"busy_timeout", "2000", "2000"},
+	{"busy_timeout", fmt.Sprint(patience.Milliseconds()), fmt.Sprint(patience.Milliseconds())},
 	{"journal_mode", "WAL", "wal"},
 	{"synchronous", "FULL", "2"},
 	{"fullfsync", "1", "1"}, // macOS: an fsync that reaches the disk
@@ -58,7 +63,7 @@ func Open(ctx context.Context, path string, connections int) (*sql.DB, error) {
 	}
 	db.SetMaxOpenConns(connections)
 	db.SetMaxIdleConns(connections)
-	if err := checkPragmas(ctx, db); err != nil {
+	if err := alone(ctx, dir, func() error { return checkPragmas(ctx, db) }); err != nil {
 		_ = db.Close()
 		return nil, err
 	}
@@ -91,6 +96,30 @@ func checkPragmas(ctx context.Context, db *sql.DB) error {
 		}
 	}
 	return nil
+}
+
+// alone runs open while no other process does so in the same directory. Of several that make a file at once and want to change its journal,
+// SQLite refuses all but one, some of them without a wait, since each could be waiting for the other. A process that stands still with the lock
+// holds nobody up for long: SQLite decides then.
+func alone(ctx context.Context, dir string, open func() error) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return fault.Wrap(fault.Forbidden, err, "open directory of database")
+	}
+	defer f.Close() // which frees the lock
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for begin := time.Now(); time.Since(begin) < 5*patience; {
+		if syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil { //nolint:gosec // G115: a file descriptor is small.
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return fault.In(context.Cause(ctx), "open database")
+		case <-tick.C:
+		}
+	}
+	return open()
 }
 
 // privateDir makes the directory with mode 0700, or checks that nobody else may write in an existing one.

@@ -4,6 +4,7 @@ import (
 	"database/sql"
 	"net/url"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"github.com/keywright/keywright/internal/fault"
@@ -56,5 +57,29 @@ func TestPragmaThatDidNotTake(t *testing.T) {
 	defer db.Close()
 	if err := checkPragmas(t.Context(), db); !fault.Is(err, fault.Invalid) {
 		t.Errorf("%v", err)
+	}
+}
+
+// TestManyMakeTheFileTogether: each opens it, whoever was first.
+func TestManyMakeTheFileTogether(t *testing.T) {
+	for range 5 {
+		at := path(t)
+		var wg sync.WaitGroup
+		start := make(chan struct{})
+		for range 8 {
+			wg.Go(func() {
+				<-start
+				db, err := Open(t.Context(), at, 1)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if err := db.Close(); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		close(start)
+		wg.Wait()
 	}
 }
