@@ -34,7 +34,7 @@ func TestCachedAnswers(t *testing.T) {
 		b.want(200, "POST", "/v1/messages", "a", tools)
 		b.want(200, "POST", "/v1/messages", "poor", hello)
 		calls := len(b.messages())
-		time.Sleep(3 * time.Second)
+		<-time.After(3 * time.Second)
 		if err := b.g.Declare(t.Context(), "maintenance", time.Time{}); err != nil {
 			t.Fatal(err)
 		}
@@ -86,7 +86,7 @@ func TestCachedAnswers(t *testing.T) {
 		b.mu.Unlock()
 		b.swap()
 		b.want(200, "POST", "/v1/messages", "a", hello)
-		time.Sleep(DefaultCacheTime)
+		<-time.After(DefaultCacheTime)
 		b.want(503, "POST", "/v1/messages", "a", hello)
 	})
 }
