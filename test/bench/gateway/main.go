@@ -1,10 +1,14 @@
 // Command gateway measures the built program "keywright gateway" from outside, in front of an imitation of the provider, on loopback. It asks
-// nothing of any network, and makes its own keys. "soak" runs it for long: a steady load with streams, a new key each minute, and what the
+// nothing of any network, and makes its own keys. It prints one table: what the gateway costs beside a bare proxy, and what it does when keys change,
+// when one dies, when streams break, and with a canary. It ends with 1 when a row on behaviour is not met.
+//
+// "soak" runs it for long: a steady load with streams, a new key each minute, and what the
 // process holds over time. It ends with 1 when a request failed, when a former key was used, or when memory grew.
 package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -34,19 +38,26 @@ func run(ctx context.Context, out io.Writer, args []string) error {
 		return runSoak(ctx, out, args[1:])
 	}
 	f := flag.NewFlagSet("gateway", flag.ContinueOnError)
-	var c cost
-	f.IntVar(&c.rounds, "rounds", 10, "how often each proxy has its turn")
-	f.IntVar(&c.requests, "requests", 3000, "how many requests a turn has")
-	binary := f.String("binary", "", "measure this program instead of building one")
+	b := &bench{}
+	f.IntVar(&b.rounds, "rounds", 10, "how often each proxy has its turn in row 1")
+	f.IntVar(&b.requests, "requests", 3000, "how many requests a turn has in row 1")
+	f.IntVar(&b.size, "size", 100, "how large rows 2 to 8 are, in parts of a hundred")
+	rows := f.String("rows", "", "the rows to make, as 2,3,5 (default all)")
+	f.StringVar(&b.binary, "binary", "", "measure this program instead of building one")
 	if err := f.Parse(args); err != nil {
 		return err
 	}
-	return within(ctx, *binary, func(ctx context.Context, binary, dir string) error {
+	wanted, err := b.parseRows(*rows)
+	if err != nil {
+		return err
+	}
+	if b.size < 1 || b.rounds < 1 || b.requests < 3 {
+		return errors.New("size, rounds and requests must be more than nothing")
+	}
+	return within(ctx, b.binary, func(ctx context.Context, binary, dir string) error {
+		b.binary, b.dir = binary, dir
 		machine(out)
-		return c.run(ctx, binary, dir, func(s scene) {
-			fmt.Fprintf(out, "%4d connections: bare %s, gateway %s, ratio %.2f (rounds %.2f to %.2f, middle %.2f), p50 %s and %s, added %s, PSS %.1f MiB\n", s.connections, s.bare, s.ours, s.ratio,
-				s.ratios[0], s.ratios[len(s.ratios)-1], s.ratios[len(s.ratios)/2], s.bareP50, s.oursP50, s.added, mib(s.pss))
-		})
+		return b.print(ctx, out, wanted)
 	})
 }
 

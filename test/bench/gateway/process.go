@@ -17,6 +17,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/keywright/keywright/internal/apikey"
 	"github.com/keywright/keywright/internal/gateway"
 )
 
@@ -27,8 +28,12 @@ type process struct {
 	url    string
 	token  string
 	status *http.Client
+	admin  *gateway.Client
 	ended  chan error
 }
+
+// primary is the name of the key that --key gives.
+const primary = apikey.Name("primary")
 
 // start runs the built program in front of an upstream. The first key is the primary one.
 func start(ctx context.Context, binary, dir, upstream string, keys []*account, env []string, args ...string) (*process, error) {
@@ -66,7 +71,8 @@ func start(ctx context.Context, binary, dir, upstream string, keys []*account, e
 				address <- "http" + at
 				continue
 			}
-			if !strings.Contains(lines.Text(), " key kf_") {
+			// That keys change, are refused and die is what is measured.
+			if !strings.Contains(lines.Text(), " key kf_") && !strings.Contains(lines.Text(), "fingerprint=kf_") {
 				fmt.Fprintln(os.Stderr, "gateway:", lines.Text())
 			}
 		}
@@ -77,6 +83,7 @@ func start(ctx context.Context, binary, dir, upstream string, keys []*account, e
 	case err := <-g.ended:
 		return nil, fmt.Errorf("the gateway did not start: %w", err)
 	}
+	g.admin = gateway.NewClient(dir)
 	g.status = &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", filepath.Join(dir, "gateway.sock"))
 	}}}
@@ -140,24 +147,55 @@ func (g *process) metric(ctx context.Context, name string) (float64, error) {
 	return 0, fmt.Errorf("the gateway has no metric %s", name)
 }
 
-// swap puts a key into the primary's file, waits until the gateway says that it serves with it, then until the former one has no request, and
-// sets that one inactive. at once sends SIGHUP; else the gateway has to see the change by itself. It gives the time until the new key was in use.
-func (g *process) swap(ctx context.Context, old, next *account, atOnce bool) (time.Duration, error) {
+// The ways in which a key changes.
+const (
+	bySignal = iota // the file is written, and SIGHUP sent
+	bySight         // the file is written, and the gateway has to see it by itself
+	bySocket        // the status socket is told, and answers when the key is in force
+	ways
+)
+
+// swap brings a key into force, then waits until the former one has no request, and sets that one inactive. It gives the time until the new key was
+// in use.
+func (g *process) swap(ctx context.Context, old, next *account, way int) (time.Duration, error) {
+	took, err := g.bring(ctx, old, next, way)
+	if err != nil {
+		return 0, err
+	}
+	return took, g.drain(ctx, old)
+}
+
+// bring makes a key the primary one, and waits until the gateway has acknowledged it: from then on no request that begins may use the former one.
+func (g *process) bring(ctx context.Context, old, next *account, way int) (time.Duration, error) {
 	began := time.Now()
+	if way == bySocket {
+		s, err := g.admin.Put(ctx, primary, next.value(), gateway.PlaceExpect{})
+		if err != nil {
+			return 0, err
+		}
+		if !s.InForce.Same(next.value().Digest()) {
+			return 0, errors.New("the gateway holds the new key, but it is not in force")
+		}
+		old.closed.Store(since())
+		return time.Since(began), nil
+	}
 	if err := writeKey(filepath.Join(g.dir, "0.key"), next.text); err != nil {
 		return 0, err
 	}
-	if atOnce {
+	if way == bySignal {
 		if err := g.cmd.Process.Signal(syscall.SIGHUP); err != nil {
 			return 0, err
 		}
 	}
-	serves := func(s gateway.Status) bool { return s.Keys[0].Fingerprint == next.fingerprint }
-	if err := g.until(ctx, serves); err != nil {
+	if err := g.until(ctx, func(s gateway.Status) bool { return s.Keys[0].Fingerprint == next.fingerprint }); err != nil {
 		return 0, fmt.Errorf("wait for the new key: %w", err)
 	}
 	old.closed.Store(since())
-	took := time.Since(began)
+	return time.Since(began), nil
+}
+
+// drain waits until the last request on a former key has ended, and sets the key inactive: whatever used it later would be refused.
+func (g *process) drain(ctx context.Context, old *account) error {
 	if err := g.until(ctx, func(s gateway.Status) bool {
 		for _, k := range s.Keys {
 			if k.Fingerprint == old.fingerprint && k.InFlight > 0 {
@@ -166,10 +204,10 @@ func (g *process) swap(ctx context.Context, old, next *account, atOnce bool) (ti
 		}
 		return true
 	}); err != nil {
-		return 0, fmt.Errorf("wait for the last request on the old key: %w", err)
+		return fmt.Errorf("wait for the last request on the old key: %w", err)
 	}
 	old.live.Store(false)
-	return took, nil
+	return nil
 }
 
 // until asks for the status until it is as wanted, a minute at most.

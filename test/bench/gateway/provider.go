@@ -44,17 +44,35 @@ type provider struct {
 	accounts sync.Map // value -> *account
 	// answer makes the answer to a message of a live key. The body was read.
 	answer func(w http.ResponseWriter, r *http.Request, body []byte)
+	// arrived is told of every request with a known key before anything else happens to it, and refused after its 401 was written. Nil is not told.
+	arrived, refused func(a *account, r *http.Request)
+
+	conns sync.Map // open connections
 }
 
 func startProvider(ctx context.Context, answer func(w http.ResponseWriter, r *http.Request, body []byte)) (*provider, error) {
+	p := &provider{answer: answer}
+	return p, p.start(ctx)
+}
+
+// start serves on loopback. The functions of p are set before.
+func (p *provider) start(ctx context.Context) error {
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
-		return nil, err
+		return err
 	}
-	p := &provider{url: "http://" + l.Addr().String(), answer: answer}
-	p.srv = &http.Server{Handler: p, ReadHeaderTimeout: time.Minute}
+	p.url = "http://" + l.Addr().String()
+	p.srv = &http.Server{Handler: p, ReadHeaderTimeout: time.Minute, ConnState: func(c net.Conn, state http.ConnState) {
+		switch state {
+		case http.StateNew:
+			p.conns.Store(c, true)
+		case http.StateClosed, http.StateHijacked:
+			p.conns.Delete(c)
+		case http.StateActive, http.StateIdle:
+		}
+	}}
 	go func() { _ = p.srv.Serve(l) }() // it ends with stop
-	return p, nil
+	return nil
 }
 
 func (p *provider) stop() { _ = p.srv.Close() }
@@ -66,6 +84,9 @@ func newAccount(text string) *account {
 	return a
 }
 
+// value gives the account's value as the gateway's own packages take it.
+func (a *account) value() secret.Value { return secret.New([]byte(a.text)) }
+
 // key makes a new live key.
 func (p *provider) key() *account {
 	random := rand.Text() + rand.Text() + rand.Text() + rand.Text()
@@ -73,6 +94,24 @@ func (p *provider) key() *account {
 	a := newAccount(text)
 	p.accounts.Store(text, a)
 	return a
+}
+
+// of gives the account that a request names, or nil.
+func (p *provider) of(r *http.Request) *account {
+	got, ok := p.accounts.Load(r.Header.Get("X-Api-Key"))
+	if !ok {
+		return nil
+	}
+	return got.(*account)
+}
+
+// open counts the connections to the imitation.
+func (p *provider) open() (n int) {
+	p.conns.Range(func(any, any) bool {
+		n++
+		return true
+	})
+	return n
 }
 
 // late counts messages on keys that had been replaced before they began.
@@ -91,12 +130,14 @@ func (p *provider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	h := w.Header()
 	h.Set("Request-Id", "req_"+rand.Text())
-	got, ok := p.accounts.Load(r.Header.Get("X-Api-Key"))
-	if !ok {
+	a := p.of(r)
+	if a == nil {
 		fail(w, http.StatusUnauthorized, "authentication_error", "invalid x-api-key")
 		return
 	}
-	a := got.(*account)
+	if p.arrived != nil {
+		p.arrived(a, r)
+	}
 	message := r.Method == http.MethodPost
 	if message {
 		a.calls.Add(1)
@@ -109,6 +150,10 @@ func (p *provider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if !a.live.Load() {
 		fail(w, http.StatusUnauthorized, "authentication_error", "invalid x-api-key")
+		if p.refused != nil {
+			_ = http.NewResponseController(w).Flush()
+			p.refused(a, r)
+		}
 		return
 	}
 	h.Set("Anthropic-Organization-Id", "org_bench")

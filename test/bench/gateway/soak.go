@@ -146,25 +146,6 @@ func (s *soak) call(ctx context.Context, stream bool) error {
 	return nil
 }
 
-// post makes one message request, and reads the answer.
-func post(ctx context.Context, client *http.Client, g *process, body string) (status int, answer string, err error) {
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, g.url+"/v1/messages", strings.NewReader(body))
-	if err != nil {
-		return 0, "", err
-	}
-	r.Header.Set("X-Api-Key", g.token)
-	r.Header.Set("Anthropic-Version", "2023-06-01")
-	r.Header.Set("Content-Type", "application/json")
-	r.Header.Set(beganHeader, strconv.FormatInt(since(), 10))
-	res, err := client.Do(r)
-	if err != nil {
-		return 0, "", err
-	}
-	defer res.Body.Close()
-	text, err := io.ReadAll(res.Body)
-	return res.StatusCode, string(text), err
-}
-
 // kindOf names an error of the network without its addresses, so that like errors count together.
 func kindOf(err error) string {
 	for {
@@ -206,7 +187,7 @@ func (s *soak) answer(w http.ResponseWriter, r *http.Request, body []byte) {
 func (s *soak) rotate(ctx, loaded context.Context, p *provider, key *account) error {
 	for n := 0; wait(loaded, s.swapEvery); n++ {
 		next := p.key()
-		took, err := s.g.swap(ctx, key, next, n%2 == 0)
+		took, err := s.g.swap(ctx, key, next, n%2)
 		if err != nil {
 			return fmt.Errorf("swap %d: %w", n+1, err)
 		}
