@@ -450,3 +450,13 @@ func FuzzForeignText(f *testing.F) {
 		}
 	})
 }
+
+// TestANameOfADamagedArchiveFillsNoScreen: what a reader sees of it is cut, and the JSON has more.
+func TestANameOfADamagedArchiveFillsNoScreen(t *testing.T) {
+	inner := masker().Text(strings.Repeat("é", 1000))
+	for _, text := range []string{Gap{Inner: inner}.What(), Place{Path: masker().Text("a.zip"), Inner: inner}.Where()} {
+		if n := utf8.RuneCountInString(text); n < longName || n > longName+20 || !strings.HasSuffix(text, "é…") {
+			t.Errorf("%d characters: %.40s", n, text)
+		}
+	}
+}

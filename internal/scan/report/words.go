@@ -69,7 +69,7 @@ func (p Place) Where() string {
 	}
 	switch {
 	case !p.Inner.IsZero():
-		b.WriteString("!/" + p.Inner.s)
+		b.WriteString("!/" + brief(p.Inner, longName))
 	case p.Line > 0:
 		b.WriteString(":" + strconv.Itoa(p.Line))
 	case p.Offset > 0:
@@ -111,12 +111,7 @@ func (l *Layer) words() string {
 		s += " of " + l.Image.s
 	}
 	if !l.Command.IsZero() {
-		const most = 80
-		command := l.Command.s
-		if cut := []rune(command); len(cut) > most {
-			command = string(cut[:most]) + "…"
-		}
-		s += ", made by " + command
+		s += ", made by " + brief(l.Command, 80)
 	}
 	return s
 }
@@ -315,7 +310,7 @@ func (g Gap) What() string {
 		parts = append(parts, "object "+shortID(g.Object))
 	}
 	if !g.Inner.IsZero() {
-		parts = append(parts, g.Inner.s)
+		parts = append(parts, brief(g.Inner, longName))
 	}
 	return strings.Join(parts, ", ")
 }
@@ -326,6 +321,17 @@ func (g Gap) Why() string {
 		return g.Reason + fmt.Sprintf(" (%d times)", g.Times)
 	}
 	return g.Reason
+}
+
+// longName is how much of a name within an archive is worth a reader's time: a damaged archive can have any.
+const longName = 200
+
+// brief gives at most so many characters of a text.
+func brief(t Text, most int) string {
+	if all := []rune(t.s); len(all) > most {
+		return string(all[:most]) + "…"
+	}
+	return t.s
 }
 
 func names(all []Text) string {
