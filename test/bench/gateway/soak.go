@@ -8,6 +8,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net/http"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -31,6 +32,7 @@ type soak struct {
 	held     atomic.Int64 // times that the load was held back
 	mu       sync.Mutex
 	failures map[string]int
+	told     int
 	swaps    []time.Duration
 }
 
@@ -70,7 +72,7 @@ func (s *soak) run(ctx context.Context, binary, dir string) error {
 	s.client = &http.Client{Transport: transport}
 	machine(s.out)
 	fmt.Fprintf(s.out, "%d requests per second for %s, %d %% streams of %d pieces, a new key every %s\n\n", s.rate, s.duration, s.streams, soakDeltas, s.swapEvery)
-	fmt.Fprintf(s.out, "%8s %9s %7s %6s %9s %9s %10s %8s %10s\n", "minute", "requests", "failed", "swaps", "RSS MiB", "PSS MiB", "goroutines", "open", "CPU ms/req")
+	fmt.Fprintf(s.out, "%8s %9s %7s %6s %9s %9s %10s %8s %10s  %s\n", "minute", "requests", "failed", "swaps", "RSS MiB", "PSS MiB", "goroutines", "open", "CPU ms/req", "machine")
 
 	loaded, cancel := context.WithTimeout(ctx, s.duration)
 	defer cancel()
@@ -111,11 +113,22 @@ func (s *soak) load(ctx context.Context) {
 		calls.Go(func() {
 			// A request that has begun is finished, so the end of the load cuts nothing off.
 			if err := s.call(context.WithoutCancel(ctx), rand.IntN(100) < s.streams); err != nil { //nolint:gosec // Load keeps no secret.
-				s.mu.Lock()
-				s.failures[err.Error()]++
-				s.mu.Unlock()
+				s.fail(err)
 			}
 		})
+	}
+}
+
+// mostTold bounds the lines on single failures; all are in the report.
+const mostTold = 20
+
+// fail counts a failure, and says at once when it was and how busy the machine.
+func (s *soak) fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.failures[err.Error()]++
+	if s.told++; s.told <= mostTold {
+		fmt.Fprintf(s.out, "failed at %s, %s: %v\n", time.Now().UTC().Format(time.TimeOnly), runnable(), err)
 	}
 }
 
@@ -232,8 +245,18 @@ func (s *soak) watch(ctx, loaded context.Context) (list []sampled, err error) {
 }
 
 func (s *soak) line(x sampled) {
-	fmt.Fprintf(s.out, "%8.1f %9d %7d %6d %9.1f %9.1f %10.0f %8d %10.2f\n", x.at.Minutes(), x.requests, x.failed, x.swaps, mib(x.rss), mib(x.pss), x.goroutines,
-		x.running, float64(x.processor.Microseconds())/1000/float64(max(x.requests, 1)))
+	fmt.Fprintf(s.out, "%8.1f %9d %7d %6d %9.1f %9.1f %10.0f %8d %10.2f  %s\n", x.at.Minutes(), x.requests, x.failed, x.swaps, mib(x.rss), mib(x.pss), x.goroutines,
+		x.running, float64(x.processor.Microseconds())/1000/float64(max(x.requests, 1)), runnable())
+}
+
+// runnable says how busy the machine has been in the last minute, where the system tells.
+func runnable() string {
+	b, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return "load not known"
+	}
+	load, _, _ := strings.Cut(string(b), " ")
+	return "load " + load
 }
 
 func mib(n int64) float64 { return float64(n) / (1 << 20) }
