@@ -1,6 +1,6 @@
 // Package sqlfile opens a SQLite database in one private file on a local disk: write-ahead log, every commit on the disk before it is
-// answered, readable by its owner alone. It never reads or changes a schema, and knows nothing of what is kept. Called by store and by the
-// gateway's ledger.
+// answered, readable by its owner alone; and it locks a file for one process. It never reads or changes a schema, and knows nothing of what is
+// kept. Called by store and by the gateway's ledger.
 package sqlfile
 
 import (

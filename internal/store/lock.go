@@ -9,10 +9,10 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/keywright/keywright/internal/fault"
+	"github.com/keywright/keywright/internal/sqlfile"
 )
 
 // DriverLock takes the role of driver for the store in dir, its data directory: one process has it at a time, and loses it when
@@ -21,9 +21,9 @@ import (
 func DriverLock(dir string) (release func() error, err error) {
 	const what = "take driver role"
 	path := filepath.Join(dir, "driver.lock")
-	f, err := lockFile(path)
+	f, err := sqlfile.Lock(path)
 	if err != nil {
-		if !errors.Is(err, syscall.EWOULDBLOCK) {
+		if !errors.Is(err, sqlfile.ErrLocked) {
 			return nil, fault.Wrap(fault.Forbidden, err, what)
 		}
 		by := "another process"
@@ -46,11 +46,11 @@ func waitLock(ctx context.Context, path string) (release func() error, err error
 	const what = "wait for migration"
 	for {
 		var f io.Closer
-		f, err = lockFile(path)
+		f, err = sqlfile.Lock(path)
 		if err == nil {
 			return f.Close, nil
 		}
-		if !errors.Is(err, syscall.EWOULDBLOCK) {
+		if !errors.Is(err, sqlfile.ErrLocked) {
 			return nil, fault.Wrap(fault.Forbidden, err, what)
 		}
 		select {
@@ -59,18 +59,4 @@ func waitLock(ctx context.Context, path string) (release func() error, err error
 			return nil, fault.In(ctx.Err(), what)
 		}
 	}
-}
-
-// lockFile opens the file, makes it with mode 0600 when it is not there, and locks it; the lock ends with the descriptor.
-// The error is EWOULDBLOCK when another has the lock.
-func lockFile(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		_ = f.Close()
-		return nil, err
-	}
-	return f, nil
 }

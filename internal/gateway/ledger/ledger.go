@@ -20,7 +20,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 
 	"github.com/keywright/keywright/internal/fault"
 	"github.com/keywright/keywright/internal/sqlfile"
@@ -83,15 +82,11 @@ func Open(ctx context.Context, dir string) (*Ledger, error) {
 
 // hold takes the lock of a file, which ends with the process.
 func hold(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, fault.Wrap(fault.Forbidden, err, "lock it")
-	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		f.Close()
+	f, err := sqlfile.Lock(path)
+	if errors.Is(err, sqlfile.ErrLocked) {
 		return nil, fault.New(fault.Conflict, "another process has it", fault.Hint("one gateway uses a state directory at a time; name another with --state-dir"))
 	}
-	return f, nil
+	return f, fault.Wrap(fault.Forbidden, err, "lock it")
 }
 
 //go:embed migrations/*.sql
