@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/keywright/keywright/internal/fault"
+	"github.com/keywright/keywright/internal/gateway/object"
 	"github.com/keywright/keywright/internal/gateway/queue"
 )
 
@@ -225,7 +226,7 @@ func (g *Gateway) result(w http.ResponseWriter, r *http.Request, x *exchange) *r
 	}
 	missing := &refusal{status: http.StatusNotFound, errorType: "not_found_error", message: "there is no such request in the queue", row: "queue"}
 	id, ok := strings.CutPrefix(r.URL.Path, queuePath)
-	if !ok || !plainID(id) {
+	if !ok || !object.PlainID(id) {
 		return &refusal{status: http.StatusNotFound, errorType: "not_found_error", message: "this path is not served", row: "path"}
 	}
 	x.route, x.path = ownRoute, queuePath

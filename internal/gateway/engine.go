@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/keywright/keywright/internal/apikey"
+	"github.com/keywright/keywright/internal/gateway/object"
 	"github.com/keywright/keywright/internal/verdict"
 )
 
@@ -517,7 +518,7 @@ func (g *Gateway) probe(ctx context.Context, e *entry) (verdict.Answer, bool) {
 		return a, false
 	}
 	d := domain{textproto.TrimString(res.Header.Get("Anthropic-Organization-Id")), textproto.TrimString(res.Header.Get("Anthropic-Workspace-Id"))}
-	if plainID(d.organization) || plainID(d.workspace) {
+	if object.PlainID(d.organization) || object.PlainID(d.workspace) {
 		e.domain.Store(&d)
 	}
 	return a, true

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/keywright/keywright/internal/fault"
+	"github.com/keywright/keywright/internal/gateway/object"
 	"github.com/keywright/keywright/internal/verdict"
 )
 
@@ -107,7 +108,7 @@ func (g *Gateway) admit(w http.ResponseWriter, r *http.Request, x *exchange) *re
 func (g *Gateway) take(w http.ResponseWriter, r *http.Request, x *exchange, caller Caller) *refusal {
 	var l *look
 	if x.route.inspect {
-		l = &look{batch: x.route.kind == kindBatch}
+		l = &look{batch: x.route.kind == object.Batch}
 	}
 	start := time.Now()
 	line := http.NewResponseController(w)
@@ -374,7 +375,7 @@ func method(m string) string {
 
 // requestIDWord gives an id of the provider, or nothing when it is something else.
 func requestIDWord(s string) string {
-	if strings.HasPrefix(s, "req_") && plainID(s) {
+	if strings.HasPrefix(s, "req_") && object.PlainID(s) {
 		return s
 	}
 	return ""

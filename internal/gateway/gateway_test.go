@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/keywright/keywright/internal/gateway/ledger"
+	"github.com/keywright/keywright/internal/gateway/object"
 	"github.com/keywright/keywright/internal/simulator"
 )
 
@@ -180,7 +181,7 @@ func TestStickyBodies(t *testing.T) {
 			w.swap(Set{Keys: []Key{a, b}, Groups: map[string]Group{"g": c.group}})
 			w.probed()
 			at := w.g.set.Load().entries[0].where()
-			for id, kind := range map[string]string{"file_1": kindFile, "c": kindContainer} {
+			for id, kind := range map[string]string{"file_1": object.File, "c": object.Container} {
 				o := ledger.Object{ID: id, Kind: kind, App: OpenApp, Organization: at.organization, Workspace: at.workspace}
 				if err := w.g.owners.Own(t.Context(), o); err != nil {
 					t.Fatal(err)

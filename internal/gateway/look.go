@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"strconv"
 	"unicode/utf8"
+
+	"github.com/keywright/keywright/internal/gateway/object"
 )
 
 // look reads what the gateway needs from a message request or a batch of them, in one pass and without keeping it: the fields that decide on
@@ -22,9 +24,9 @@ type look struct {
 	thread    bool // the provider keeps the conversation
 	size      int64
 
-	named map[objectName]struct{} // the objects it names
-	odd   bool                    // a name of an object is no id
-	items map[string]*share       // of a batch, by model
+	named map[object.Name]struct{} // the objects it names
+	odd   bool                     // a name of an object is no id
+	items map[string]*share        // of a batch, by model
 
 	state  lookState
 	depth  int

@@ -1,20 +1,9 @@
 package gateway
 
+import "github.com/keywright/keywright/internal/gateway/object"
+
 // share is what the items of a batch with one model have together.
 type share struct{ items, size, maxTokens int64 }
-
-// objectName names an object at the provider.
-type objectName struct{ kind, id string }
-
-// The kinds of objects. A published skill is one that its request says is the provider's own.
-const (
-	kindBatch     = "batch"
-	kindFile      = "file"
-	kindSkill     = "skill"
-	kindPublished = "published skill"
-	kindContainer = "container"
-	kindThread    = "thread"
-)
 
 // maxNamed bounds the different objects that one request names, and maxBatchModels the models of a batch.
 const (
@@ -172,17 +161,17 @@ func (l *look) value(s string) {
 	case wordModel:
 		l.model = s
 	case wordFileID:
-		l.names(kindFile, s)
+		l.names(object.File, s)
 	case wordContainer, wordID:
-		l.names(kindContainer, s)
+		l.names(object.Container, s)
 	case wordPrevious:
-		l.names(kindThread, s)
+		l.names(object.Thread, s)
 	case wordSkillID:
 		if l.roles[l.depth-1] == roleSkill && len(l.skills) < maxBatchModels {
 			l.skills = append(l.skills, s)
 			return
 		}
-		l.names(kindSkill, s)
+		l.names(object.Skill, s)
 	case wordType:
 		switch {
 		case l.roles[l.depth-1] == roleTool:
@@ -197,14 +186,14 @@ func (l *look) value(s string) {
 
 // names notes an object.
 func (l *look) names(kind, id string) {
-	if !plainID(id) {
+	if !object.PlainID(id) {
 		l.odd = true
 		return
 	}
 	if l.named == nil {
-		l.named = map[objectName]struct{}{}
+		l.named = map[object.Name]struct{}{}
 	}
-	if l.named[objectName{kind, id}] = struct{}{}; len(l.named) > maxNamed {
+	if l.named[object.Name{Kind: kind, ID: id}] = struct{}{}; len(l.named) > maxNamed {
 		l.err = "it names too many objects"
 	}
 }
@@ -223,9 +212,9 @@ func (l *look) begin(r role) {
 func (l *look) end(r role) {
 	switch r {
 	case roleSkill:
-		kind := kindSkill
+		kind := object.Skill
 		if l.kept == skillPublished {
-			kind = kindPublished
+			kind = object.Published
 		}
 		for _, id := range l.skills {
 			l.names(kind, id)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/keywright/keywright/internal/gateway/ledger"
+	"github.com/keywright/keywright/internal/gateway/object"
 )
 
 // owners is where it is kept whose an object is: the ledger, or memory for a gateway without a state directory.
@@ -59,7 +60,7 @@ func (g *Gateway) touch(ctx context.Context, x *exchange) *refusal {
 		return noRecords()
 	case len(found) == 1 && found[0].App == x.app.name && found[0].Kind == x.route.kind:
 		return x.bind(found[0])
-	case len(found) == 0 && x.route.kind == kindSkill && (x.route.does == doesShow || x.route.does == doesRead):
+	case len(found) == 0 && x.route.kind == object.Skill && (x.route.does == doesShow || x.route.does == doesRead):
 		x.ask = true
 		return nil
 	}
@@ -76,7 +77,7 @@ func (g *Gateway) belongs(ctx context.Context, x *exchange, l *look) *refusal {
 	}
 	ids := make([]string, 0, len(l.named))
 	for n := range l.named {
-		ids = append(ids, n.id)
+		ids = append(ids, n.ID)
 	}
 	found, err := g.owners.Objects(ctx, ids)
 	if err != nil {
@@ -88,13 +89,13 @@ func (g *Gateway) belongs(ctx context.Context, x *exchange, l *look) *refusal {
 		by[o.ID] = o
 	}
 	for n := range l.named {
-		o, known := by[n.id]
-		kind := n.kind
-		if kind == kindPublished {
+		o, known := by[n.ID]
+		kind := n.Kind
+		if kind == object.Published {
 			if !known {
 				continue // the provider knows its own, and takes no other for one
 			}
-			kind = kindSkill
+			kind = object.Skill
 		}
 		if !known || o.App != x.app.name || o.Kind != kind {
 			return missing(kind)
@@ -149,7 +150,7 @@ func (e *entry) rank(d domain) int {
 // domainOf gives where an answer came from.
 func domainOf(h http.Header, e *entry) domain {
 	d := domain{h.Get("Anthropic-Organization-Id"), h.Get("Anthropic-Workspace-Id")}
-	if known := e.where(); !plainID(d.organization) || !plainID(d.workspace) {
+	if known := e.where(); !object.PlainID(d.organization) || !object.PlainID(d.workspace) {
 		d = known
 		if d.workspace == "" {
 			d.workspace = e.Workspace

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/keywright/keywright/internal/gateway/ledger"
+	"github.com/keywright/keywright/internal/gateway/object"
 )
 
 // keeper is the RoundTripper in front of the engine: it sees whose the objects in an answer are, before the caller sees them. Everything else
@@ -67,7 +68,7 @@ func (g *Gateway) keep(ctx context.Context, res *http.Response, x *exchange) (*h
 	case doesMake:
 		return g.keepMade(ctx, res, x)
 	case doesShow, doesChange:
-		if x.route.kind == kindBatch {
+		if x.route.kind == object.Batch {
 			b, err := whole(res, maxObject)
 			if err != nil {
 				return nil, err
@@ -75,7 +76,7 @@ func (g *Gateway) keep(ctx context.Context, res *http.Response, x *exchange) (*h
 			return replaced(res, x.here(b)), nil
 		}
 	case doesRead:
-		if x.route.kind == kindBatch {
+		if x.route.kind == object.Batch {
 			res.Body = &claimingLines{ReadCloser: res.Body, g: g, x: x, ctx: ctx}
 		}
 	case doesDelete:
@@ -104,11 +105,11 @@ func (g *Gateway) keepMade(ctx context.Context, res *http.Response, x *exchange)
 		CreatedAt string `json:"created_at"`
 		ExpiresAt string `json:"expires_at"`
 	}
-	if json.Unmarshal(b, &made) != nil || !plainID(made.ID) {
+	if json.Unmarshal(b, &made) != nil || !object.PlainID(made.ID) {
 		return nil, &refusal{status: http.StatusBadGateway, message: "the provider's answer has no id of what it made", row: "no id"}
 	}
 	o := x.owned(x.route.kind, made.ID, stamp(made.CreatedAt))
-	if x.route.kind == kindFile {
+	if x.route.kind == object.File {
 		o.Expires = stamp(made.ExpiresAt)
 	}
 	// The caller may hang up now; the object is there all the same.
@@ -116,7 +117,7 @@ func (g *Gateway) keepMade(ctx context.Context, res *http.Response, x *exchange)
 		g.log.Error("a new object was not recorded, and nobody can use it", "kind", o.Kind, "id", o.ID, "app", o.App, "error", err)
 		return nil, &refusal{status: http.StatusServiceUnavailable, message: "the gateway cannot record whose the new " + o.Kind + " is", row: "ledger"}
 	}
-	if x.route.kind == kindBatch {
+	if x.route.kind == object.Batch {
 		b = x.here(b)
 	}
 	return replaced(res, b), nil
@@ -191,7 +192,7 @@ func (x *exchange) here(batch []byte) []byte {
 			}
 		}
 	}
-	if len(spans) == 0 || !plainID(id) {
+	if len(spans) == 0 || !object.PlainID(id) {
 		return batch
 	}
 	url, err := json.Marshal(x.origin + "/v1/messages/batches/" + id + "/results")
@@ -232,13 +233,13 @@ const threadLife = 90 * 24 * time.Hour
 // objects lists what an answer names.
 func (a *answered) objects(x *exchange) []ledger.Object {
 	var all []ledger.Object
-	if c := a.Container; c != nil && plainID(c.ID) {
-		o := x.owned(kindContainer, c.ID, time.Time{})
+	if c := a.Container; c != nil && object.PlainID(c.ID) {
+		o := x.owned(object.Container, c.ID, time.Time{})
 		o.Expires = stamp(c.ExpiresAt)
 		all = append(all, o)
 	}
-	if x.thread && plainID(a.ID) {
-		o := x.owned(kindThread, a.ID, time.Time{})
+	if x.thread && object.PlainID(a.ID) {
+		o := x.owned(object.Thread, a.ID, time.Time{})
 		o.Expires = time.Now().Add(threadLife)
 		all = append(all, o)
 	}
@@ -256,8 +257,8 @@ func (a *answered) objects(x *exchange) []ledger.Object {
 			continue
 		}
 		for _, f := range made.Content {
-			if plainID(f.FileID) {
-				all = append(all, x.owned(kindFile, f.FileID, time.Time{}))
+			if object.PlainID(f.FileID) {
+				all = append(all, x.owned(object.File, f.FileID, time.Time{}))
 			}
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/keywright/keywright/internal/gateway/object"
 	"github.com/keywright/keywright/internal/simulator"
 )
 
@@ -87,7 +88,7 @@ func FuzzNamedObjects(f *testing.F) {
 			case map[string]any:
 				for k, e := range v {
 					if id, ok := e.(string); ok && k == "file_id" && !one.odd {
-						if _, found := one.named[objectName{kindFile, id}]; !found {
+						if _, found := one.named[object.Name{Kind: object.File, ID: id}]; !found {
 							t.Fatalf("%q is not seen", id)
 						}
 					}

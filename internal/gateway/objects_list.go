@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/keywright/keywright/internal/gateway/ledger"
+	"github.com/keywright/keywright/internal/gateway/object"
 )
 
 // The bounds of one list: how many pages of the provider are read for one of the caller's, and how long they and the caller's may be.
@@ -48,9 +49,9 @@ func (g *Gateway) list(out *http.Request, x *exchange) (*http.Response, error) {
 	}
 	l := &listing{g: g, x: x, out: out, q: q, limit: limit}
 	switch x.route.kind {
-	case kindBatch:
+	case object.Batch:
 		return l.batches()
-	case kindFile:
+	case object.File:
 		return l.files()
 	default:
 		return l.skills()
@@ -148,7 +149,7 @@ func (l *listing) with(limit int) url.Values {
 func (l *listing) own(data []json.RawMessage) (map[string]bool, error) {
 	ids := make([]string, 0, len(data))
 	for _, raw := range data {
-		if id := read(raw).ID; plainID(id) {
+		if id := read(raw).ID; object.PlainID(id) {
 			ids = append(ids, id)
 		}
 	}
@@ -210,7 +211,7 @@ func (l *listing) batches() (*http.Response, error) {
 		return nil, refused
 	}
 	if cursor == "" {
-		mine, err := l.g.owners.ObjectsOf(l.ctx(), l.x.app.name, kindBatch, ledger.Object{}, 1)
+		mine, err := l.g.owners.ObjectsOf(l.ctx(), l.x.app.name, object.Batch, ledger.Object{}, 1)
 		if err != nil {
 			return nil, noRecords()
 		}
@@ -326,7 +327,7 @@ func (l *listing) files() (*http.Response, error) {
 	var next *string
 	for len(got) < l.limit {
 		// Files that have ended at the provider leave a gap, which the next ones fill.
-		all, err := l.g.owners.ObjectsOf(l.ctx(), l.x.app.name, kindFile, place, min(l.limit-len(got), maxIDs)+1)
+		all, err := l.g.owners.ObjectsOf(l.ctx(), l.x.app.name, object.File, place, min(l.limit-len(got), maxIDs)+1)
 		if err != nil {
 			return nil, noRecords()
 		}
@@ -363,7 +364,7 @@ func (l *listing) filesOf(wanted []string) (*http.Response, error) {
 	if err != nil {
 		return nil, noRecords()
 	}
-	found = slices.DeleteFunc(found, func(o ledger.Object) bool { return o.App != l.x.app.name || o.Kind != kindFile })
+	found = slices.DeleteFunc(found, func(o ledger.Object) bool { return o.App != l.x.app.name || o.Kind != object.File })
 	slices.SortFunc(found, newer)
 	got, other, err := l.byID(found)
 	if other != nil || err != nil {
@@ -483,7 +484,7 @@ func (g *Gateway) askPublished(out *http.Request, x *exchange) (*http.Response, 
 	if !fine(res.StatusCode) {
 		if res.StatusCode == http.StatusNotFound {
 			res.Body.Close()
-			return nil, missing(kindSkill)
+			return nil, missing(object.Skill)
 		}
 		return res, nil
 	}
@@ -493,7 +494,7 @@ func (g *Gateway) askPublished(out *http.Request, x *exchange) (*http.Response, 
 	}
 	i := item{}
 	if json.Unmarshal(b, &i) != nil || i.ID != x.object || !isPublished(i) {
-		return nil, missing(kindSkill)
+		return nil, missing(object.Skill)
 	}
 	if x.route.does == doesShow {
 		return replaced(res, b), nil

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/keywright/keywright/internal/gateway/ledger"
+	"github.com/keywright/keywright/internal/gateway/object"
 	"github.com/keywright/keywright/internal/simulator"
 )
 
@@ -200,7 +201,7 @@ func TestListIsBounded(t *testing.T) {
 	k, _ := w.key("primary", simulator.CreateKey{})
 	w.swap(Set{Keys: []Key{k}})
 	own := func(i int) {
-		if err := w.g.owners.Own(t.Context(), ledger.Object{ID: fmt.Sprintf("msgbatch_%d", i), Kind: kindBatch, App: OpenApp}); err != nil {
+		if err := w.g.owners.Own(t.Context(), ledger.Object{ID: fmt.Sprintf("msgbatch_%d", i), Kind: object.Batch, App: OpenApp}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/keywright/keywright/internal/gateway/ledger"
+	"github.com/keywright/keywright/internal/gateway/object"
 	"github.com/keywright/keywright/internal/simulator"
 )
 
@@ -504,7 +505,7 @@ func TestOpenOwnsEverything(t *testing.T) {
 	id := w.want(200, "POST", "/v1/files", body, "content-type", kind).id(t)
 	w.want(200, "GET", "/v1/files/"+id, "")
 	w.want(404, "GET", "/v1/files/file_elsewhere", "")
-	all, err := w.g.owners.ObjectsOf(t.Context(), OpenApp, kindFile, ledger.Object{}, 9)
+	all, err := w.g.owners.ObjectsOf(t.Context(), OpenApp, object.File, ledger.Object{}, 9)
 	if err != nil || len(all) != 1 || all[0].ID != id {
 		t.Errorf("%v, %v", all, err)
 	}

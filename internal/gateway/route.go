@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/keywright/keywright/internal/fault"
+	"github.com/keywright/keywright/internal/gateway/object"
 )
 
 // route is one path of the provider that is served. Paths match exactly; nothing below a route is served unless listed.
@@ -94,28 +95,28 @@ func routing(allow []string) (*routeTable, error) {
 		{name: "models", method: get, path: "/v1/models"},
 		{name: "models", method: get, path: "/v1/models/{}"},
 
-		{name: "batches", method: post, path: "/v1/messages/batches", limit: batchLimit, inspect: true, kind: kindBatch, does: doesMake},
-		{name: "batches", method: get, path: "/v1/messages/batches", kind: kindBatch, does: doesList},
-		{name: "batches", method: get, path: batch, kind: kindBatch, does: doesShow},
-		{name: "batches", method: post, path: batch + "/cancel", limit: 64 << 10, kind: kindBatch, does: doesChange},
-		{name: "batches", method: get, path: batch + "/results", kind: kindBatch, does: doesRead},
-		{name: "batches", method: remove, path: batch, kind: kindBatch, does: doesDelete},
+		{name: "batches", method: post, path: "/v1/messages/batches", limit: batchLimit, inspect: true, kind: object.Batch, does: doesMake},
+		{name: "batches", method: get, path: "/v1/messages/batches", kind: object.Batch, does: doesList},
+		{name: "batches", method: get, path: batch, kind: object.Batch, does: doesShow},
+		{name: "batches", method: post, path: batch + "/cancel", limit: 64 << 10, kind: object.Batch, does: doesChange},
+		{name: "batches", method: get, path: batch + "/results", kind: object.Batch, does: doesRead},
+		{name: "batches", method: remove, path: batch, kind: object.Batch, does: doesDelete},
 
-		{name: "files", method: post, path: "/v1/files", limit: fileLimit + formMargin, form: true, kind: kindFile, does: doesMake},
-		{name: "files", method: get, path: "/v1/files", kind: kindFile, does: doesList},
-		{name: "files", method: get, path: file, kind: kindFile, does: doesShow},
-		{name: "files", method: get, path: file + "/content", kind: kindFile, does: doesRead},
-		{name: "files", method: remove, path: file, kind: kindFile, does: doesDelete},
+		{name: "files", method: post, path: "/v1/files", limit: fileLimit + formMargin, form: true, kind: object.File, does: doesMake},
+		{name: "files", method: get, path: "/v1/files", kind: object.File, does: doesList},
+		{name: "files", method: get, path: file, kind: object.File, does: doesShow},
+		{name: "files", method: get, path: file + "/content", kind: object.File, does: doesRead},
+		{name: "files", method: remove, path: file, kind: object.File, does: doesDelete},
 
-		{name: "skills", method: post, path: "/v1/skills", limit: messageLimit, form: true, kind: kindSkill, does: doesMake},
-		{name: "skills", method: get, path: "/v1/skills", kind: kindSkill, does: doesList},
-		{name: "skills", method: get, path: skill, kind: kindSkill, does: doesShow},
-		{name: "skills", method: remove, path: skill, kind: kindSkill, does: doesDelete},
-		{name: "skills", method: post, path: skill + "/versions", limit: messageLimit, form: true, kind: kindSkill, does: doesChange},
-		{name: "skills", method: get, path: skill + "/versions", kind: kindSkill, does: doesRead},
-		{name: "skills", method: get, path: skill + "/versions/{}", kind: kindSkill, does: doesRead},
-		{name: "skills", method: get, path: skill + "/versions/{}/content", kind: kindSkill, does: doesRead},
-		{name: "skills", method: remove, path: skill + "/versions/{}", kind: kindSkill, does: doesPrune},
+		{name: "skills", method: post, path: "/v1/skills", limit: messageLimit, form: true, kind: object.Skill, does: doesMake},
+		{name: "skills", method: get, path: "/v1/skills", kind: object.Skill, does: doesList},
+		{name: "skills", method: get, path: skill, kind: object.Skill, does: doesShow},
+		{name: "skills", method: remove, path: skill, kind: object.Skill, does: doesDelete},
+		{name: "skills", method: post, path: skill + "/versions", limit: messageLimit, form: true, kind: object.Skill, does: doesChange},
+		{name: "skills", method: get, path: skill + "/versions", kind: object.Skill, does: doesRead},
+		{name: "skills", method: get, path: skill + "/versions/{}", kind: object.Skill, does: doesRead},
+		{name: "skills", method: get, path: skill + "/versions/{}/content", kind: object.Skill, does: doesRead},
+		{name: "skills", method: remove, path: skill + "/versions/{}", kind: object.Skill, does: doesPrune},
 	} {
 		routes.add(r)
 	}
@@ -202,7 +203,7 @@ func fits(pattern, path string) (first string, ok bool) {
 		if i := strings.IndexByte(path, '/'); i >= 0 {
 			id = path[:i]
 		}
-		if !plainID(id) {
+		if !object.PlainID(id) {
 			return "", false
 		}
 		if first == "" {
@@ -210,20 +211,4 @@ func fits(pattern, path string) (first string, ok bool) {
 		}
 		path, pattern = path[len(id):], rest
 	}
-}
-
-// plainID reports whether s has the characters of the provider's ids alone.
-func plainID(s string) bool {
-	if s == "" || len(s) > 128 {
-		return false
-	}
-	for i := range len(s) {
-		switch c := s[i]; {
-		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '-', c == '_', c == ':', c == '@':
-		case c == '.' && i > 0 && s[i-1] != '.':
-		default:
-			return false
-		}
-	}
-	return true
 }

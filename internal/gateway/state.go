@@ -10,6 +10,7 @@ import (
 
 	"github.com/keywright/keywright/internal/apikey"
 	"github.com/keywright/keywright/internal/fault"
+	"github.com/keywright/keywright/internal/gateway/object"
 	"github.com/keywright/keywright/internal/gateway/queue"
 	"github.com/keywright/keywright/internal/secret"
 )
@@ -187,7 +188,7 @@ func (g *Gateway) Status() Status {
 		if !b.open.IsZero() {
 			// The name of a model comes from a caller; only plain ones are shown.
 			model := b.model
-			if !plainID(model) {
+			if !object.PlainID(model) {
 				model = "other"
 			}
 			s.Breakers = append(s.Breakers, BreakerStatus{Model: model, Until: b.open.UTC()})

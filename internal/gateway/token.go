@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/keywright/keywright/internal/fault"
+	"github.com/keywright/keywright/internal/gateway/object"
 	"github.com/keywright/keywright/internal/secret"
 )
 
@@ -135,7 +136,7 @@ func (s *Signer) ID() string { return s.id }
 // Issue makes a token for an application, and records it first. routes and models narrow it; empty lists do not. A life of more than
 // MaxTokenLife is Invalid.
 func (s *Signer) Issue(app string, life time.Duration, routes, models []string) (secret.Value, Claims, error) {
-	if app == "" || len(app) > 64 || !plainID(app) {
+	if app == "" || len(app) > 64 || !object.PlainID(app) {
 		return secret.Value{}, Claims{}, fault.New(fault.Invalid, "issue token: the application needs a name of letters, digits, - and _")
 	}
 	if life <= 0 || life > MaxTokenLife {
