@@ -11,7 +11,7 @@ var levels = map[string]int{
 	"secret": 10, "event": 10, "policy": 10, "rotation": 10, "verdict": 10,
 	// one job each
 	"httpx": 20, "guard": 20, "audit": 20, "custody": 20, "gitobj": 20, "scan": 20, "sqlfile": 20, "store": 21, "scan/": 22, "scan/run": 23,
-	"handover": 20, "keysource": 24, "keysource/": 25, "keysource/all": 26, "keyring/internal/place": 27, "keyring/": 28,
+	"handover": 20, "awsclient": 21, "keysource": 24, "keysource/": 25, "keysource/all": 26, "keyring/internal/place": 27, "keyring/": 28,
 	// contracts
 	"location": 30, "provider": 30, "notify": 30, "gateway/ledger": 28, "gateway/object": 28, "gateway/": 29, "gateway": 30,
 	// one connector each

@@ -71,7 +71,7 @@ type Client struct {
 
 // New makes a Client. It opens no connection. Errors are of kind Invalid and do not quote the URL.
 func New(o Options) (*Client, error) {
-	base, err := parseBase(o.BaseURL)
+	base, err := ParseBase(o.BaseURL)
 	if err != nil {
 		return nil, err
 	}
@@ -120,7 +120,9 @@ func (c *Client) BaseURL() string { return c.base.String() }
 // CloseIdle closes connections that no call uses. The Client stays usable.
 func (c *Client) CloseIdle() { c.transport.CloseIdleConnections() }
 
-func parseBase(raw string) (*url.URL, error) {
+// ParseBase reads a URL that a value may be sent to: https, or http to a loopback address or localhost, with a host, perhaps a path, and nothing
+// else. The host comes back in lower case, the path without a slash at its end. Errors are of kind Invalid and do not quote the URL.
+func ParseBase(raw string) (*url.URL, error) {
 	bad := func(what, hint string) (*url.URL, error) {
 		return nil, fault.New(fault.Invalid, "read base URL: "+what, fault.Hint("%s", hint))
 	}

@@ -8,17 +8,13 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
-	"sync"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	awsconfig "github.com/aws/aws-sdk-go-v2/config"
 	sm "github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/smithy-go"
-	"github.com/aws/smithy-go/logging"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
-	"github.com/keywright/keywright/internal/awswire"
+	"github.com/keywright/keywright/internal/awsclient"
 	"github.com/keywright/keywright/internal/fault"
 	"github.com/keywright/keywright/internal/keysource"
 )
@@ -42,10 +38,8 @@ type Config struct {
 
 // Reader reads one secret. It is safe for concurrent use.
 type Reader struct {
-	c Config
-
-	mu  sync.Mutex
-	sdk *sm.Client
+	c   Config
+	aws *awsclient.Client
 }
 
 var _ keysource.Reader = (*Reader)(nil)
@@ -65,10 +59,11 @@ func New(c Config) (*Reader, error) {
 	if c.Secret == "" {
 		return nil, fault.New(fault.Invalid, "open AWS secret: no name or ARN is given")
 	}
-	if e := c.Endpoint; e != "" && !strings.HasPrefix(e, "https://") && !strings.HasPrefix(e, "http://127.0.0.1:") && !strings.HasPrefix(e, "http://localhost:") && !strings.HasPrefix(e, "http://[::1]:") {
-		return nil, fault.New(fault.Invalid, "open AWS secret: the endpoint is neither https nor http on this host")
+	sdk, err := awsclient.New(awsclient.Options{Region: c.Region, Profile: c.Profile, Endpoint: c.Endpoint})
+	if err != nil {
+		return nil, fault.In(err, "open AWS secret")
 	}
-	return &Reader{c: c}, nil
+	return &Reader{c: c, aws: sdk}, nil
 }
 
 // Wait implements keysource.Reader: it looks every now and then.
@@ -79,9 +74,9 @@ func (r *Reader) Read(ctx context.Context) (keysource.Reading, error) {
 	if err := ctx.Err(); err != nil {
 		return keysource.Reading{}, fault.In(context.Cause(ctx), r.verb())
 	}
-	sdk, err := r.connect(ctx)
+	sdk, err := r.aws.SecretsManager(ctx)
 	if err != nil {
-		return keysource.Reading{}, err
+		return keysource.Reading{}, fault.In(err, r.verb())
 	}
 	out, err := sdk.GetSecretValue(ctx, &sm.GetSecretValueInput{SecretId: &r.c.Secret, VersionStage: &r.c.Stage})
 	if err != nil {
@@ -96,41 +91,6 @@ func (r *Reader) Read(ctx context.Context) (keysource.Reading, error) {
 }
 
 func (r *Reader) verb() string { return fmt.Sprintf("read AWS secret %q", r.c.Secret) }
-
-// connect makes the SDK's client on first use; a failure is not remembered, so that a repaired profile is taken up.
-func (r *Reader) connect(ctx context.Context) (*sm.Client, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.sdk != nil {
-		return r.sdk, nil
-	}
-	options := []func(*awsconfig.LoadOptions) error{
-		awsconfig.WithLogger(logging.Nop{}),                                   // otherwise the SDK writes warnings to standard error
-		awsconfig.WithRetryer(func() aws.Retryer { return aws.NopRetryer{} }), // the one who reads decides when to ask again
-	}
-	if r.c.Region != "" {
-		options = append(options, awsconfig.WithRegion(r.c.Region))
-	}
-	if r.c.Profile != "" {
-		options = append(options, awsconfig.WithSharedConfigProfile(r.c.Profile))
-	}
-	cfg, err := awsconfig.LoadDefaultConfig(ctx, options...)
-	if err != nil {
-		// The SDK's text is not shown: it may quote lines of the shared credentials file.
-		return nil, fault.New(fault.Invalid, r.verb()+": the SDK cannot use the environment or the shared files", fault.Hint("try: aws sts get-caller-identity"))
-	}
-	if cfg.Region == "" {
-		return nil, fault.New(fault.Invalid, r.verb()+": no region is given", fault.Hint("aws:SECRET?region=REGION, an ARN, or AWS_REGION"))
-	}
-	r.sdk = sm.NewFromConfig(cfg, func(o *sm.Options) {
-		o.HTTPClient = awswire.New()
-		o.BaseEndpoint = nil
-		if r.c.Endpoint != "" {
-			o.BaseEndpoint = &r.c.Endpoint
-		}
-	})
-	return r.sdk, nil
-}
 
 // codes gives a kind and a hint to the error codes of the service. Any other code is not shown.
 var codes = []struct {

@@ -13,8 +13,6 @@ import (
 	_ "embed" // for meta.toml
 	"encoding/hex"
 	"fmt"
-	"net"
-	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -25,6 +23,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 
 	"github.com/keywright/keywright/internal/apikey"
+	"github.com/keywright/keywright/internal/awsclient"
 	"github.com/keywright/keywright/internal/fault"
 	"github.com/keywright/keywright/internal/location"
 	"github.com/keywright/keywright/internal/secret"
@@ -93,13 +92,11 @@ func Open(cfg Config, _ location.Env) (location.Driver, error) {
 	case badName(cfg.Field):
 		return nil, bad("the field has a character that no member name should have", "copy the member's name from the secret's JSON")
 	}
-	if cfg.Endpoint != "" {
-		u, err := url.Parse(cfg.Endpoint)
-		if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || (u.Scheme != "https" && (u.Scheme != "http" || !loopback(u.Hostname()))) {
-			return nil, bad("the endpoint is neither an https address nor http on this host", "leave it out to use the service's own")
-		}
+	sdk, err := awsclient.New(awsclient.Options{Region: cfg.Region, Profile: cfg.Profile, Endpoint: cfg.Endpoint, HTTP: newWire()})
+	if err != nil {
+		return nil, fault.In(err, "open secret")
 	}
-	d := &driver{client: &client{cfg: cfg}, field: cfg.Field}
+	d := &driver{client: &client{cfg: cfg, aws: sdk}, field: cfg.Field}
 	d.address = strings.Join([]string{cfg.Endpoint, cfg.Region, name}, "|")
 	switch cfg.Style {
 	case "direct":
@@ -113,11 +110,6 @@ func Open(cfg Config, _ location.Env) (location.Driver, error) {
 // badName finds what a member's name cannot have: control characters, and bytes that are no character.
 func badName(field string) bool {
 	return strings.ContainsFunc(field, func(r rune) bool { return r < 0x20 || r == utf8.RuneError })
-}
-
-func loopback(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // driver is a location of style direct. It is safe for concurrent use.

@@ -599,7 +599,7 @@ func TestBodyClosedEarly(t *testing.T) {
 func TestEndpointOfTheEnvironment(t *testing.T) {
 	for _, endpoint := range []string{"", "https://vpce.example"} {
 		d := must[location.Driver](t)(Open(Config{Secret: "app", Region: "eu-west-1", Endpoint: endpoint}, location.Env{})).(*staged)
-		sdk, err := d.client.connect(t.Context())
+		sdk, err := d.client.aws.SecretsManager(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}

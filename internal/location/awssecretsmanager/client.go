@@ -9,62 +9,24 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	awsconfig "github.com/aws/aws-sdk-go-v2/config"
 	sm "github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/smithy-go"
-	"github.com/aws/smithy-go/logging"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
+	"github.com/keywright/keywright/internal/awsclient"
 	"github.com/keywright/keywright/internal/awswire"
 	"github.com/keywright/keywright/internal/fault"
 	"github.com/keywright/keywright/internal/secret"
 )
 
-// client makes the five calls that the driver needs and turns their errors into kinds. The SDK's client is made on first
-// use; a failure to make it is not remembered, so that a repaired profile is taken up.
+// client makes the five calls that the driver needs and turns their errors into kinds.
 type client struct {
 	cfg Config
-
-	mu  sync.Mutex
-	sdk *sm.Client
-}
-
-func (c *client) connect(ctx context.Context) (*sm.Client, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.sdk != nil {
-		return c.sdk, nil
-	}
-	options := []func(*awsconfig.LoadOptions) error{
-		awsconfig.WithRegion(c.cfg.Region),
-		awsconfig.WithLogger(logging.Nop{}),                                   // otherwise the SDK writes warnings to standard error
-		awsconfig.WithRetryer(func() aws.Retryer { return aws.NopRetryer{} }), // retry is decided in one place, the runner
-	}
-	if c.cfg.Profile != "" {
-		options = append(options, awsconfig.WithSharedConfigProfile(c.cfg.Profile))
-	}
-	cfg, err := awsconfig.LoadDefaultConfig(ctx, options...)
-	if err != nil {
-		if _, missing := errors.AsType[awsconfig.SharedConfigProfileNotExistError](err); missing {
-			return nil, fault.New(fault.Invalid, fmt.Sprintf("load AWS configuration: no profile %q", c.cfg.Profile), fault.Hint("aws configure list-profiles"))
-		}
-		// The SDK's text is not shown: it may quote lines of the shared credentials file.
-		return nil, fault.New(fault.Invalid, "load AWS configuration: the SDK cannot use the environment or the shared files", fault.Hint("try: aws sts get-caller-identity"))
-	}
-	c.sdk = sm.NewFromConfig(cfg, func(o *sm.Options) {
-		o.HTTPClient = newWire()
-		// Only our own configuration says where values go, never an AWS_ENDPOINT_URL of the environment.
-		o.BaseEndpoint = nil
-		if c.cfg.Endpoint != "" {
-			o.BaseEndpoint = &c.cfg.Endpoint
-		}
-	})
-	return c.sdk, nil
+	aws *awsclient.Client
 }
 
 func (c *client) describe(ctx context.Context) (*sm.DescribeSecretOutput, error) {
@@ -126,7 +88,7 @@ func call[T any](ctx context.Context, c *client, action string, write bool, do f
 	if err := ctx.Err(); err != nil {
 		return zero, fault.In(context.Cause(ctx), "call "+action)
 	}
-	sdk, err := c.connect(ctx)
+	sdk, err := c.aws.SecretsManager(ctx)
 	if err != nil {
 		return zero, err
 	}
