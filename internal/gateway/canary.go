@@ -5,7 +5,8 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
-	"math"
+	"fmt"
+	"hash/maphash"
 	"net/http"
 	"slices"
 	"strconv"
@@ -16,6 +17,7 @@ import (
 	"github.com/keywright/keywright/internal/apikey"
 	"github.com/keywright/keywright/internal/event"
 	"github.com/keywright/keywright/internal/fault"
+	"github.com/keywright/keywright/internal/gateway/canary"
 )
 
 // Canary sends a share of the sessions to a new version of a key, and stops by itself when that is worse. A session stays with its version while
@@ -38,16 +40,6 @@ const (
 	CanaryStopped event.Type = "gateway.canary-stopped"
 )
 
-// The rules of comparison: how many answers each arm needs, and how much worse the new one may be: by how many more failures, or by how many times
-// the latency, if that is also longer by canarySlower. Latency is looked at after every canaryLook answers.
-const (
-	canarySamples = 200
-	canaryMargin  = 0.02
-	canaryFactor  = 1.5
-	canarySlower  = 50 * time.Millisecond
-	canaryLook    = 50
-)
-
 // Why a canary stops by itself.
 const (
 	stoppedByErrors  = "the new version fails more often"
@@ -61,16 +53,15 @@ type canaryState struct {
 	share   atomic.Int64
 	stopped atomic.Bool
 	mu      sync.Mutex
-	arms    [2]arm // old, new
+	hash    maphash.Seed // of sessions
+	arms    [2]arm       // old, new
+	compare canary.Comparison
 }
 
-// arm counts the answers of one version. The sums are of those that were good; of their latency the logarithm is compared, in which one slow answer
-// does not weigh more than many fast ones.
+// arm counts all answers of one version, which the status shows.
 type arm struct {
-	n, bad           int64
-	seconds          float64
-	good             int64
-	logs, logSquares float64
+	n, bad  int64
+	seconds float64
 }
 
 // newCanary checks a canary. One of the same ID goes on with its counts, and stays stopped.
@@ -85,12 +76,10 @@ func newCanary(c Canary, keys []Key, old *canaryState) (*canaryState, error) {
 		return nil, fault.New(fault.Invalid, "start canary: it needs an id, a share of 0 to 100, and two keys of the set")
 	}
 	if old != nil && old.ID == c.ID && old.New == c.New && old.Old == c.Old {
-		if !old.stopped.Load() {
-			old.share.Store(int64(c.Share))
-		}
+		old.setShare(c.Share)
 		return old, nil
 	}
-	s := &canaryState{Canary: c}
+	s := &canaryState{Canary: c, hash: maphash.MakeSeed()}
 	if c.Stopped != "" {
 		s.stopped.Store(true)
 	} else {
@@ -110,7 +99,7 @@ func (g *Gateway) SetCanary(share int) error {
 	case share < 0 || share > 100:
 		return fault.New(fault.Invalid, "set canary: the share is 0 to 100")
 	}
-	c.share.Store(int64(share))
+	c.setShare(share)
 	g.tell(event.Event{Type: CanaryShare, Key: g.nameOf(c.New), Fields: map[string]string{"canary": c.ID, "share": strconv.Itoa(share), "fingerprint": string(c.New.Fingerprint())}})
 	return nil
 }
@@ -159,72 +148,52 @@ func (c *canaryState) order(x *exchange, entries []*entry) []*entry {
 	return out
 }
 
-// observe counts an attempt: only what a version can be blamed for is bad.
-func (c *canaryState) observe(g *Gateway, d apikey.Digest, status int, took time.Duration) {
-	i := 0
+// observe counts an attempt: only what a version can be blamed for is bad. Only the first attempt of a request is compared.
+func (c *canaryState) observe(g *Gateway, d apikey.Digest, status int, took time.Duration, first bool, session string) {
+	v := canary.Old
 	switch d {
 	case c.Old:
 	case c.New:
-		i = 1
+		v = canary.New
 	default:
 		return
 	}
 	bad := status == 0 || status == http.StatusUnauthorized || status == http.StatusForbidden || status >= 500
+	a := canary.Answer{Bad: bad, Good: fine(status), Took: took, Session: maphash.String(c.hash, session)}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.arms[i].count(bad, status, took)
-	if c.stopped.Load() {
+	t := &c.arms[v]
+	t.n++
+	t.seconds += took.Seconds()
+	if bad {
+		t.bad++
+	}
+	if !first || c.stopped.Load() {
 		return
 	}
-	switch {
-	case bad && failsMore(c.arms[0], c.arms[1]):
-		c.stop(g, stoppedByErrors)
-	case !bad && c.arms[i].good%canaryLook == 0 && isSlower(c.arms[0], c.arms[1]):
-		c.stop(g, stoppedByLatency)
+	if f, worse := c.compare.Count(v, a); worse {
+		c.stop(g, whyWorse(f))
 	}
 }
 
-func (a *arm) count(bad bool, status int, took time.Duration) {
-	a.n++
-	a.seconds += took.Seconds()
-	switch {
-	case bad:
-		a.bad++
-	case fine(status):
-		l := math.Log(max(took.Seconds(), 1e-6))
-		a.good, a.logs, a.logSquares = a.good+1, a.logs+l, a.logSquares+l*l
+// setShare changes the share of a canary that has not stopped. What came before is compared apart.
+func (c *canaryState) setShare(share int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.stopped.Load() && c.share.Swap(int64(share)) != int64(share) {
+		c.compare.Split()
 	}
 }
 
-// failsMore compares beyond the margin, and beyond what chance makes of so many answers (two standard deviations).
-func failsMore(old, fresh arm) bool {
-	if old.n < canarySamples || fresh.n < canarySamples {
-		return false
+// whyWorse says what was found, and over which of the last answers.
+func whyWorse(f canary.Finding) string {
+	if f.Slower {
+		ms := func(v canary.Version) int64 { return f.Middle[v].Milliseconds() }
+		return fmt.Sprintf("%s: its last %d answers took %d ms in the middle, and %d of the former version, at the same time, %d ms",
+			stoppedByLatency, f.Answers[canary.New], ms(canary.New), f.Answers[canary.Old], ms(canary.Old))
 	}
-	was, is := old.rate(), fresh.rate()
-	noise := 2 * math.Sqrt(was*(1-was)/float64(old.n)+is*(1-is)/float64(fresh.n))
-	return is-was > max(canaryMargin, noise)
-}
-
-// isSlower compares the middle latency of good answers, beyond the factor and beyond what chance makes of so many (three standard deviations, since
-// it is looked at many times).
-func isSlower(old, fresh arm) bool {
-	if old.good < canarySamples || fresh.good < canarySamples {
-		return false
-	}
-	was, spreadWas := old.latency()
-	is, spreadIs := fresh.latency()
-	if math.Exp(is)-math.Exp(was) < canarySlower.Seconds() {
-		return false
-	}
-	return is-was-3*math.Sqrt(spreadWas/float64(old.good)+spreadIs/float64(fresh.good)) > math.Log(canaryFactor)
-}
-
-// latency gives the mean of the logarithm of seconds, and its variance.
-func (a arm) latency() (mean, variance float64) {
-	n := float64(a.good)
-	mean = a.logs / n
-	return mean, max(0, a.logSquares/n-mean*mean)
+	return fmt.Sprintf("%s: %d of its last %d requests, and %d of %d with the former version at the same time",
+		stoppedByErrors, f.Bad[canary.New], f.Answers[canary.New], f.Bad[canary.Old], f.Answers[canary.Old])
 }
 
 // stop gives every session back to the old version. The caller holds mu.
@@ -250,8 +219,6 @@ func (g *Gateway) canaryRefused(d apikey.Digest) {
 	}
 }
 
-func (a arm) rate() float64 { return float64(a.bad) / float64(max(a.n, 1)) }
-
 // CanaryStatus compares both versions.
 type CanaryStatus struct {
 	ID      string             `json:"id"`
@@ -264,7 +231,7 @@ type CanaryStatus struct {
 	NewArm  ArmStatus          `json:"new_arm"`
 }
 
-// ArmStatus counts the answers of one version. Bad are 401, 403, 5xx and broken connections.
+// ArmStatus counts all answers of one version, from the beginning of the canary or of the process on. Bad are 401, 403, 5xx and broken connections.
 type ArmStatus struct {
 	Requests    int64   `json:"requests"`
 	Bad         int64   `json:"bad"`

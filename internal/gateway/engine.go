@@ -170,7 +170,7 @@ func (g *Gateway) compare(x *exchange, e *entry, res *http.Response) {
 	if res != nil {
 		status = res.StatusCode
 	}
-	c.observe(g, e.digest, status, x.took)
+	c.observe(g, e.digest, status, x.took, x.attempts == 1, x.session)
 }
 
 // learn moves the states that the outcome speaks about, and says whether to repeat with the same key or to try another one.

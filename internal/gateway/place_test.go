@@ -3,7 +3,6 @@ package gateway
 import (
 	"context"
 	"io"
-	"math"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -365,45 +364,6 @@ func TestCanaryOfADeadValue(t *testing.T) {
 	}
 	if _, err := h.client.Canary(ctx, "app", d, 0); err != nil || h.place().Canary != nil {
 		t.Errorf("ending it: %v", err)
-	}
-}
-
-// TestSlower: the middle latency is compared beyond chance, and small differences are none.
-func TestSlower(t *testing.T) {
-	fill := func(n int, took func(i int) time.Duration) (a arm) {
-		for i := range n {
-			a.count(false, 200, took(i))
-		}
-		return a
-	}
-	steady := func(d time.Duration) func(int) time.Duration {
-		return func(i int) time.Duration { return d + time.Duration(i%10)*d/20 }
-	}
-	base := fill(400, steady(time.Second))
-	for _, c := range []struct {
-		name string
-		arm  arm
-		want bool
-	}{
-		{"twice as slow", fill(400, steady(2*time.Second)), true},
-		{"a third slower", fill(400, steady(1300*time.Millisecond)), false},
-		{"too few answers", fill(canarySamples-1, steady(5*time.Second)), false},
-		{"one answer in a hundred takes a minute", fill(400, func(i int) time.Duration {
-			if i%100 == 0 {
-				return time.Minute
-			}
-			return steady(time.Second)(i)
-		}), false},
-		{"so spread that chance may do it", fill(200, func(i int) time.Duration {
-			return time.Duration(float64(time.Second) * math.Pow(1000, float64(i%2)-0.4))
-		}), false},
-	} {
-		if got := isSlower(base, c.arm); got != c.want {
-			t.Errorf("%s: %v", c.name, got)
-		}
-	}
-	if isSlower(fill(400, steady(time.Millisecond)), fill(400, steady(4*time.Millisecond))) {
-		t.Error("three milliseconds stop a canary")
 	}
 }
 
