@@ -25,6 +25,7 @@ import (
 	"github.com/keywright/keywright/internal/config"
 	"github.com/keywright/keywright/internal/fault"
 	"github.com/keywright/keywright/internal/gateway"
+	"github.com/keywright/keywright/internal/gateway/identity"
 	"github.com/keywright/keywright/internal/gateway/tracing"
 	"github.com/keywright/keywright/internal/keysource"
 )
@@ -179,14 +180,14 @@ func RunGateway(ctx context.Context, o GatewayOptions) (err error) {
 type gatewayRun struct {
 	GatewayOptions
 	g      *gateway.Gateway
-	tokens gateway.Identifier
+	tokens identity.Identifier
 	proof  atomic.Pointer[tls.Config]
 }
 
 // believed gives what knows the tokens of the state directory. The signing key is made even where tokens are not believed yet, so that they can be
 // later without a restart.
-func (r *gatewayRun) believed() (gateway.Identifier, error) {
-	signer, err := gateway.OpenSigner(r.StateDir)
+func (r *gatewayRun) believed() (identity.Identifier, error) {
+	signer, err := identity.OpenSigner(r.StateDir)
 	if err != nil {
 		return nil, err
 	}

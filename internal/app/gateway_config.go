@@ -13,6 +13,7 @@ import (
 	"github.com/keywright/keywright/internal/config"
 	"github.com/keywright/keywright/internal/fault"
 	"github.com/keywright/keywright/internal/gateway"
+	"github.com/keywright/keywright/internal/gateway/identity"
 	"github.com/keywright/keywright/internal/keysource"
 )
 
@@ -78,13 +79,13 @@ func guards(a config.App, prices map[string]gateway.Price) gateway.App {
 }
 
 // identities gives the ways in which callers are known besides tokens.
-func identities(c config.Identities) ([]gateway.Identifier, error) {
-	var ids []gateway.Identifier
+func identities(c config.Identities) ([]identity.Identifier, error) {
+	var ids []identity.Identifier
 	if len(c.Certificates) > 0 {
-		ids = append(ids, gateway.Certificates{Apps: c.Certificates})
+		ids = append(ids, identity.Certificates{Apps: c.Certificates})
 	}
 	if len(c.Users) > 0 {
-		peers := gateway.Peers{Apps: map[int]string{}}
+		peers := identity.Peers{Apps: map[int]string{}}
 		for _, name := range slices.Sorted(maps.Keys(c.Users)) {
 			uid, err := strconv.Atoi(name)
 			if err != nil {
@@ -104,7 +105,7 @@ func identities(c config.Identities) ([]gateway.Identifier, error) {
 		ids = append(ids, peers)
 	}
 	for _, o := range c.OIDC {
-		id, err := gateway.NewOIDC(gateway.OIDC{Issuer: o.Issuer, Audience: o.Audience, JWKS: o.JWKS, Algorithms: o.Algorithms, Apps: o.Subjects})
+		id, err := identity.NewOIDC(identity.OIDC{Issuer: o.Issuer, Audience: o.Audience, JWKS: o.JWKS, Algorithms: o.Algorithms, Apps: o.Subjects})
 		if err != nil {
 			return nil, err
 		}

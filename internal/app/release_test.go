@@ -99,7 +99,7 @@ func flip(t *testing.T, a *App, key apikey.Name) secret.Value {
 	return v
 }
 
-func identity(t *testing.T, name string) (path string, p handover.Public) {
+func enroll(t *testing.T, name string) (path string, p handover.Public) {
 	t.Helper()
 	pin, err := DaemonPin()
 	if err != nil {
@@ -129,7 +129,7 @@ func TestReadersGetANewVersionByPush(t *testing.T) {
 	a := w.open()
 	w.deploy(a, "app")
 	first := flip(t, a, "app")
-	file, public := identity(t, "billing")
+	file, public := enroll(t, "billing")
 	if _, err := a.EnrollReader(t.Context(), public, time.Hour); err != nil {
 		t.Fatal(err)
 	}
@@ -200,8 +200,8 @@ func TestReadersThatAreRefused(t *testing.T) {
 	a := w.open()
 	w.deploy(a, "app")
 	w.deploy(a, "other")
-	file, public := identity(t, "billing")
-	stranger, _ := identity(t, "billing") // the same name, other keys
+	file, public := enroll(t, "billing")
+	stranger, _ := enroll(t, "billing") // the same name, other keys
 	if _, err := a.EnrollReader(t.Context(), public, time.Hour); err != nil {
 		t.Fatal(err)
 	}

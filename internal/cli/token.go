@@ -13,7 +13,7 @@ import (
 
 	"github.com/keywright/keywright/internal/audit"
 	"github.com/keywright/keywright/internal/fault"
-	"github.com/keywright/keywright/internal/gateway"
+	"github.com/keywright/keywright/internal/gateway/identity"
 )
 
 func (c *console) tokenCommand() *cobra.Command {
@@ -89,11 +89,11 @@ func (c *console) tokenList() *cobra.Command {
 				fmt.Fprintf(c.err, "keywright: warning: %d lines of the record of tokens cannot be read\n", damaged)
 			}
 			if now := time.Now(); !all {
-				list = slices.DeleteFunc(list, func(i gateway.Issuance) bool { return !i.Live(now) })
+				list = slices.DeleteFunc(list, func(i identity.Issuance) bool { return !i.Live(now) })
 			}
 			if c.json {
 				if list == nil {
-					list = []gateway.Issuance{}
+					list = []identity.Issuance{}
 				}
 				return c.printJSON(list)
 			}
@@ -137,11 +137,11 @@ func (c *console) tokenRevoke() *cobra.Command {
 	return cmd
 }
 
-func (c *console) signer(ctx context.Context, state string) (*gateway.Signer, error) {
+func (c *console) signer(ctx context.Context, state string) (*identity.Signer, error) {
 	dir, err := c.gatewayDir(ctx, state)
 	if err != nil {
 		return nil, err
 	}
-	s, err := gateway.OpenSigner(dir)
+	s, err := identity.OpenSigner(dir)
 	return s, fault.In(err, "open gateway directory")
 }

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/keywright/keywright/internal/gateway/identity"
 	"github.com/keywright/keywright/internal/verdict"
 )
 
@@ -88,7 +89,7 @@ func (a *appState) guarded() bool {
 }
 
 // guard admits a request and counts it as running, or says why not.
-func (a *appState) guard(x *exchange, l *look, caller Caller) *refusal {
+func (a *appState) guard(x *exchange, l *look, caller identity.Caller) *refusal {
 	if refused := a.guardModel(x, l, caller); refused != nil {
 		return refused
 	}
@@ -104,7 +105,7 @@ func (a *appState) guard(x *exchange, l *look, caller Caller) *refusal {
 }
 
 // guardModel refuses models that an application or a caller may not name.
-func (a *appState) guardModel(x *exchange, l *look, caller Caller) *refusal {
+func (a *appState) guardModel(x *exchange, l *look, caller identity.Caller) *refusal {
 	if l != nil && !l.batch && (!matches(a.Models, x.model) || !matches(caller.Models, x.model)) {
 		return &refusal{status: 403, message: "this application may not use this model", row: "guard model"}
 	}

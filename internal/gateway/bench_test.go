@@ -21,6 +21,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keywright/keywright/internal/gateway/identity"
 	"github.com/keywright/keywright/internal/secret"
 	"github.com/keywright/keywright/internal/secret/secrettest"
 )
@@ -61,7 +62,7 @@ func benchProxy(kind, upstream, dir string) error {
 		go func() { <-ctx.Done(); _ = srv.Close() }()
 		go func() { done <- srv.Serve(l) }()
 	default:
-		s, err := OpenSigner(dir)
+		s, err := identity.OpenSigner(dir)
 		if err != nil {
 			return err
 		}
@@ -79,7 +80,7 @@ func benchProxy(kind, upstream, dir string) error {
 			return err
 		}
 		defer f.Close()
-		g, err := New(Options{Upstream: upstream, Identify: []Identifier{ids}, StateDir: dir, Access: NewLines(f),
+		g, err := New(Options{Upstream: upstream, Identify: []identity.Identifier{ids}, StateDir: dir, Access: NewLines(f),
 			Default: App{RequestsPerMinute: 1e9, TokensPerMinute: 1e12, Concurrent: 1e6, Models: []string{"claude-*"}}})
 		if err != nil {
 			return err

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/keywright/keywright/internal/fault"
+	"github.com/keywright/keywright/internal/gateway/identity"
 	"github.com/keywright/keywright/internal/gateway/queue"
 	"github.com/keywright/keywright/internal/verdict"
 )
@@ -129,7 +130,7 @@ func (g *Gateway) send(t queue.Ticket) {
 		return
 	}
 	x := &exchange{began: time.Now(), queued: true}
-	caller := Caller{App: req.Caller.App, Proof: req.Caller.Proof, Routes: req.Caller.Routes, Models: req.Caller.Models}
+	caller := identity.Caller{App: req.Caller.App, Proof: req.Caller.Proof, Routes: req.Caller.Routes, Models: req.Caller.Models}
 	if refused := g.readmit(x, req, caller); refused != nil {
 		if refused.status == http.StatusTooManyRequests {
 			g.later(t, refused.retryAfter, false)
@@ -176,13 +177,13 @@ func (g *Gateway) send(t queue.Ticket) {
 }
 
 // readmit is admit for a queued request: identity, grants and guards as they are now.
-func (g *Gateway) readmit(x *exchange, req queue.Request, caller Caller) *refusal {
+func (g *Gateway) readmit(x *exchange, req queue.Request, caller identity.Caller) *refusal {
 	if err := g.recheck(caller); err != nil {
 		return &refusal{status: http.StatusUnauthorized, message: "the identity that asked was revoked, or is not known any more", row: "identity"}
 	}
 	x.app = g.app(caller.App)
 	x.route, _, _ = g.find(http.MethodPost, req.Path)
-	if x.route == nil || !x.app.mayRoute(x.route.name) || !caller.mayRoute(x.route.name) {
+	if x.route == nil || !x.app.mayRoute(x.route.name) || !caller.MayRoute(x.route.name) {
 		return &refusal{status: http.StatusForbidden, message: "this application may not call this path", row: "route"}
 	}
 	x.path = req.Path
@@ -242,10 +243,10 @@ func (g *Gateway) receive(t queue.Ticket, x *exchange, res *http.Response) {
 }
 
 // recheck asks those who vouched for a caller whether they still do.
-func (g *Gateway) recheck(c Caller) error {
+func (g *Gateway) recheck(c identity.Caller) error {
 	for _, id := range g.rules.Load().Identify {
-		if r, ok := id.(Rechecker); ok {
-			if err := r.Recheck(c); !errors.Is(err, ErrNoOpinion) {
+		if r, ok := id.(identity.Rechecker); ok {
+			if err := r.Recheck(c); !errors.Is(err, identity.ErrNoOpinion) {
 				return err
 			}
 		}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/keywright/keywright/internal/fault"
+	"github.com/keywright/keywright/internal/gateway/identity"
 	"github.com/keywright/keywright/internal/gateway/object"
 	"github.com/keywright/keywright/internal/gateway/queue"
 )
@@ -114,7 +115,7 @@ func wantsAsync(values []string) bool {
 }
 
 // queueable reports whether the preference of a caller can be met: by somebody with an identity, for a message that is no stream and fits.
-func (g *Gateway) queueable(r *http.Request, x *exchange, caller Caller) bool {
+func (g *Gateway) queueable(r *http.Request, x *exchange, caller identity.Caller) bool {
 	return g.queue.q != nil && wantsAsync(r.Header["Prefer"]) && caller.Proof != "" && x.route.name == "messages" && !x.stream && x.body.replayable() && x.body.size <= g.queue.o.Body
 }
 
@@ -122,7 +123,7 @@ func (g *Gateway) queueable(r *http.Request, x *exchange, caller Caller) bool {
 var queuedHeaders = []string{"Content-Type", "Accept", "Anthropic-Version", "Anthropic-Beta", "User-Agent", "X-Claude-Code-Session-Id"}
 
 // enqueue keeps a request that its caller does not wait for, and answers where to ask for the result.
-func (g *Gateway) enqueue(w http.ResponseWriter, r *http.Request, x *exchange, caller Caller) *refusal {
+func (g *Gateway) enqueue(w http.ResponseWriter, r *http.Request, x *exchange, caller identity.Caller) *refusal {
 	key := ""
 	if keys := r.Header["Idempotency-Key"]; len(keys) > 0 {
 		if key = keys[0]; len(keys) > 1 || key == "" || len(key) > maxIdempotencyKey {
@@ -201,7 +202,7 @@ var ownRoute = &route{name: "queue", method: http.MethodGet, path: queuePath + "
 // serveOwn answers the paths of the gateway's own: its status for everybody who can reach it, and the queue for applications.
 func (g *Gateway) serveOwn(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path == statusPath {
-		if p := peerOf(r.Context()); r.Method != http.MethodGet && r.Method != http.MethodHead || !p.unix && !g.hostAllowed(r.Host) {
+		if p := identity.PeerOf(r.Context()); r.Method != http.MethodGet && r.Method != http.MethodHead || !p.Unix && !g.hostAllowed(r.Host) {
 			http.Error(w, "not served", http.StatusForbidden)
 			return
 		}
@@ -220,7 +221,7 @@ func (g *Gateway) result(w http.ResponseWriter, r *http.Request, x *exchange) *r
 	if refused := g.checkForm(r); refused != nil {
 		return refused
 	}
-	p := peerOf(r.Context())
+	p := identity.PeerOf(r.Context())
 	if refused := g.checkBrowser(w, r, p); refused != nil {
 		return refused
 	}
@@ -239,7 +240,7 @@ func (g *Gateway) result(w http.ResponseWriter, r *http.Request, x *exchange) *r
 		return missing
 	}
 	t, ok := g.queue.q.Get(id)
-	if !ok || t.App != caller.App || !caller.mayRoute("messages") {
+	if !ok || t.App != caller.App || !caller.MayRoute("messages") {
 		return missing
 	}
 	x.row = "queue"

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -252,73 +251,6 @@ func TestIdempotencyKey(t *testing.T) {
 			t.Errorf("%v %s, %d", w.Header(), w.Body, len(b.messages()))
 		}
 	})
-}
-
-// TestRevokedTokenIsKnownAfterItsTime: a token that has expired while its request waited still counts; one that was revoked does not, be it
-// that it has expired since.
-func TestRevokedTokenIsKnownAfterItsTime(t *testing.T) {
-	dir := t.TempDir()
-	synctest.Test(t, func(t *testing.T) {
-		s, err := OpenSigner(dir)
-		if err != nil {
-			t.Fatal(err)
-		}
-		tokens, err := s.Tokens()
-		if err != nil {
-			t.Fatal(err)
-		}
-		identify := func() Caller {
-			v, _, err := s.Issue("a", time.Hour, nil, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			r := httptest.NewRequest("GET", "/", nil)
-			v.Reveal(func(b []byte) { r.Header.Set("X-Api-Key", string(b)) })
-			c, err := tokens.Identify(r)
-			if err != nil {
-				t.Fatal(err)
-			}
-			return c
-		}
-		expired, revoked := identify(), identify()
-		if err := s.Revoke(strings.TrimPrefix(revoked.Proof, proofToken)); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(2 * time.Hour)
-		if err := tokens.Recheck(expired); err != nil {
-			t.Errorf("%v", err)
-		}
-		if err := tokens.Recheck(revoked); err == nil {
-			t.Error("a revoked token counts")
-		}
-		if err := tokens.Recheck(Caller{App: "a", Proof: "uid:1"}); !errors.Is(err, ErrNoOpinion) {
-			t.Errorf("%v", err)
-		}
-	})
-}
-
-func TestRecheck(t *testing.T) {
-	for name, c := range map[string]struct {
-		id   Rechecker
-		good Caller
-	}{
-		"user":        {Peers{Apps: map[int]string{5: "a"}}, Caller{App: "a", Proof: "uid:5"}},
-		"certificate": {Certificates{Apps: map[string]string{"n": "a"}}, Caller{App: "a", Proof: "certificate:n"}},
-		"oidc":        {&oidcIdentifier{o: OIDC{Issuer: "https://i"}, exact: map[string]string{"s": "a"}}, Caller{App: "a", Proof: "oidc:https://i s"}},
-	} {
-		if err := c.id.Recheck(c.good); err != nil {
-			t.Errorf("%s: %v", name, err)
-		}
-		if err := c.id.Recheck(Caller{App: "b", Proof: c.good.Proof}); !errors.Is(err, errNotAgain) {
-			t.Errorf("%s of another application: %v", name, err)
-		}
-		if err := c.id.Recheck(Caller{App: "a", Proof: c.good.Proof + "x"}); !errors.Is(err, errNotAgain) && !errors.Is(err, ErrNoOpinion) {
-			t.Errorf("%s that is not known: %v", name, err)
-		}
-		if err := c.id.Recheck(Caller{App: "a", Proof: "token:x"}); !errors.Is(err, ErrNoOpinion) {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
 }
 
 // TestQueuedContainer: what the answer to a queued request makes belongs to the application that asked.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -18,6 +19,7 @@ import (
 	"golang.org/x/crypto/chacha20poly1305"
 
 	"github.com/keywright/keywright/internal/event"
+	"github.com/keywright/keywright/internal/gateway/identity"
 	"github.com/keywright/keywright/internal/gateway/queue"
 	"github.com/keywright/keywright/internal/secret/secrettest"
 )
@@ -68,19 +70,19 @@ func (b *bubble) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 // Identify believes x-api-key "app:NAME".
-func (b *bubble) Identify(r *http.Request) (Caller, error) {
-	app, ok := strings.CutPrefix(presented(r.Header), "app:")
+func (b *bubble) Identify(r *http.Request) (identity.Caller, error) {
+	app, ok := strings.CutPrefix(identity.Presented(r.Header), "app:")
 	if !ok {
-		return Caller{}, ErrNoOpinion
+		return identity.Caller{}, identity.ErrNoOpinion
 	}
-	return Caller{App: app, Proof: "test:" + app}, nil
+	return identity.Caller{App: app, Proof: "test:" + app}, nil
 }
 
-func (b *bubble) Recheck(c Caller) error {
+func (b *bubble) Recheck(c identity.Caller) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.gone[c.Proof] {
-		return errNotAgain
+		return errors.New("gone")
 	}
 	return nil
 }
@@ -111,7 +113,7 @@ func inBubble(t *testing.T, change func(o *Options), test func(b *bubble)) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		b := &bubble{t: t, gone: map[string]bool{}, domain: domain{"org", "ws"}}
-		b.o = Options{Upstream: "https://provider.invalid", Transport: b, Identify: []Identifier{b}, Hosts: []string{"gw"}, StateDir: dir, ReturnStep: 10 * time.Second,
+		b.o = Options{Upstream: "https://provider.invalid", Transport: b, Identify: []identity.Identifier{b}, Hosts: []string{"gw"}, StateDir: dir, ReturnStep: 10 * time.Second,
 			Rand: func() float64 { return 0.5 },
 			Events: func(e event.Event) {
 				b.mu.Lock()

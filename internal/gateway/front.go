@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/keywright/keywright/internal/fault"
+	"github.com/keywright/keywright/internal/gateway/identity"
 	"github.com/keywright/keywright/internal/gateway/object"
 	"github.com/keywright/keywright/internal/verdict"
 )
@@ -61,7 +62,7 @@ func (g *Gateway) admit(w http.ResponseWriter, r *http.Request, x *exchange) *re
 	if refused := g.checkForm(r); refused != nil {
 		return refused
 	}
-	p := peerOf(r.Context())
+	p := identity.PeerOf(r.Context())
 	if refused := g.checkBrowser(w, r, p); refused != nil {
 		return refused
 	}
@@ -83,7 +84,7 @@ func (g *Gateway) admit(w http.ResponseWriter, r *http.Request, x *exchange) *re
 		return refused
 	}
 	x.app = g.app(caller.App)
-	if !x.app.mayRoute(rt.name) || !caller.mayRoute(rt.name) {
+	if !x.app.mayRoute(rt.name) || !caller.MayRoute(rt.name) {
 		return &refusal{status: http.StatusForbidden, message: "this application may not call this path", row: "route"}
 	}
 	if g.draining.Load() {
@@ -105,7 +106,7 @@ func (g *Gateway) admit(w http.ResponseWriter, r *http.Request, x *exchange) *re
 }
 
 // take reads the body and asks the guards.
-func (g *Gateway) take(w http.ResponseWriter, r *http.Request, x *exchange, caller Caller) *refusal {
+func (g *Gateway) take(w http.ResponseWriter, r *http.Request, x *exchange, caller identity.Caller) *refusal {
 	var l *look
 	if x.route.inspect {
 		l = &look{batch: x.route.kind == object.Batch}
@@ -216,8 +217,8 @@ func hasToken(values []string, token string) bool {
 }
 
 // checkBrowser keeps web pages out: neither a page that names us nor one whose own name leads to our address may spend a key.
-func (g *Gateway) checkBrowser(w http.ResponseWriter, r *http.Request, p *peer) *refusal {
-	if !p.unix && !g.hostAllowed(r.Host) {
+func (g *Gateway) checkBrowser(w http.ResponseWriter, r *http.Request, p *identity.Peer) *refusal {
+	if !p.Unix && !g.hostAllowed(r.Host) {
 		return &refusal{status: http.StatusForbidden, message: "the Host header names another host", row: "host"}
 	}
 	origin := r.Header["Origin"]
@@ -405,7 +406,7 @@ func (g *Gateway) Drain(ctx context.Context) error {
 
 // health answers /healthz (the process runs) and /readyz (it has a key and takes requests). They tell nothing else and need no identity.
 func (g *Gateway) health(w http.ResponseWriter, r *http.Request) {
-	if p := peerOf(r.Context()); r.Method != http.MethodGet && r.Method != http.MethodHead || !p.unix && !g.hostAllowed(r.Host) {
+	if p := identity.PeerOf(r.Context()); r.Method != http.MethodGet && r.Method != http.MethodHead || !p.Unix && !g.hostAllowed(r.Host) {
 		http.Error(w, "not served", http.StatusForbidden)
 		return
 	}

@@ -33,6 +33,7 @@ import (
 	"github.com/keywright/keywright/internal/event"
 	"github.com/keywright/keywright/internal/fault"
 	"github.com/keywright/keywright/internal/gateway/cache"
+	"github.com/keywright/keywright/internal/gateway/identity"
 	"github.com/keywright/keywright/internal/gateway/ledger"
 	"github.com/keywright/keywright/internal/httpx"
 )
@@ -68,7 +69,7 @@ type Options struct {
 	// Open serves every process of the gateway's own user on loopback or a Unix socket, without an identity.
 	Open bool
 	// Identify are asked in order who calls; the first that knows wins.
-	Identify []Identifier
+	Identify []identity.Identifier
 	// Apps holds what each application may do, by name. An application that is not listed may do what Default says.
 	Apps map[string]App
 	// Default is what an application may do that Apps does not list. The zero App has no limits.

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keywright/keywright/internal/gateway/identity"
 	"github.com/keywright/keywright/internal/gateway/ledger"
 	"github.com/keywright/keywright/internal/gateway/object"
 	"github.com/keywright/keywright/internal/simulator"
@@ -21,12 +22,12 @@ import (
 // byName believes what a caller says of itself.
 type byName struct{}
 
-func (byName) Identify(r *http.Request) (Caller, error) {
-	name, routes, _ := strings.Cut(presented(r.Header), "/")
+func (byName) Identify(r *http.Request) (identity.Caller, error) {
+	name, routes, _ := strings.Cut(identity.Presented(r.Header), "/")
 	if name == "" {
-		return Caller{}, ErrNoOpinion
+		return identity.Caller{}, identity.ErrNoOpinion
 	}
-	c := Caller{App: name}
+	c := identity.Caller{App: name}
 	if routes != "" {
 		c.Routes = strings.Split(routes, ",")
 	}
@@ -50,7 +51,7 @@ func onDisk(t *testing.T) func(o *Options) { return func(o *Options) { o.StateDi
 func owned(t *testing.T, so simulator.Options, change func(o *Options)) *world {
 	t.Helper()
 	w := start(t, so, func(o *Options) {
-		o.Identify, o.Open, o.Default = []Identifier{byName{}}, false, everything(t)
+		o.Identify, o.Open, o.Default = []identity.Identifier{byName{}}, false, everything(t)
 		if change != nil {
 			change(o)
 		}

@@ -8,12 +8,13 @@ import (
 	"strings"
 
 	"github.com/keywright/keywright/internal/fault"
+	"github.com/keywright/keywright/internal/gateway/identity"
 )
 
 // Rules are the options that may change while a Gateway runs: who may call, from where, and what.
 type Rules struct {
 	Hosts, Origins, Allow []string
-	Identify              []Identifier
+	Identify              []identity.Identifier
 	Apps                  map[string]App
 	Default               App
 }

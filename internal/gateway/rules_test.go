@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/keywright/keywright/internal/fault"
+	"github.com/keywright/keywright/internal/gateway/identity"
 	"github.com/keywright/keywright/internal/simulator"
 )
 
@@ -39,7 +40,7 @@ func TestConfigure(t *testing.T) {
 	w.want(403, "POST", "/v1/messages", hello)
 
 	// A gateway that serves nobody without an identity keeps its last way in.
-	o := Options{Upstream: "http://127.0.0.1:1", Identify: []Identifier{Peers{}}}
+	o := Options{Upstream: "http://127.0.0.1:1", Identify: []identity.Identifier{identity.Peers{}}}
 	g, err := New(o)
 	if err != nil {
 		t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/keywright/keywright/internal/fault"
+	"github.com/keywright/keywright/internal/gateway/identity"
 )
 
 // The limits of connections of callers.
@@ -131,7 +132,7 @@ func (g *Gateway) ServeAdmin(ctx context.Context, l net.Listener) error {
 		ReadHeaderTimeout: headTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeader, ConnContext: g.withPeer,
 		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if p := peerOf(r.Context()); !p.unix || p.known && p.uid != os.Geteuid() && p.uid != 0 || r.Header.Get("Origin") != "" {
+			if p := identity.PeerOf(r.Context()); !p.Unix || p.Known && p.UID != os.Geteuid() && p.UID != 0 || r.Header.Get("Origin") != "" {
 				http.Error(w, "not served", http.StatusForbidden)
 				return
 			}

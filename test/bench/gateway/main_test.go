@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/keywright/keywright/internal/gateway"
+	"github.com/keywright/keywright/internal/gateway/identity"
 )
 
 // TestWhole: a stream that is short, spliced or has an event too many is told apart from one that is as it should be.
@@ -149,7 +150,7 @@ func TestErrorStreams(t *testing.T) {
 	}
 
 	s.attempts.Clear() // the same requests begin anew
-	g, err := gateway.New(gateway.Options{Upstream: p.url, Identify: []gateway.Identifier{anybody{}}})
+	g, err := gateway.New(gateway.Options{Upstream: p.url, Identify: []identity.Identifier{anybody{}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -179,6 +180,6 @@ func TestErrorStreams(t *testing.T) {
 // anybody may call.
 type anybody struct{}
 
-func (anybody) Identify(*http.Request) (gateway.Caller, error) {
-	return gateway.Caller{App: "bench"}, nil
+func (anybody) Identify(*http.Request) (identity.Caller, error) {
+	return identity.Caller{App: "bench"}, nil
 }

@@ -1,4 +1,4 @@
-package gateway
+package identity
 
 import (
 	"context"
@@ -207,7 +207,7 @@ var errToken = errors.New("the gateway token is not valid")
 
 // Identify knows what starts with TokenPrefix. A verdict is kept until the token expires, and dropped within a second after its revocation.
 func (t *Tokens) Identify(r *http.Request) (Caller, error) {
-	token := presented(r.Header)
+	token := Presented(r.Header)
 	if !strings.HasPrefix(token, TokenPrefix) {
 		return Caller{}, ErrNoOpinion
 	}

@@ -1,4 +1,9 @@
-package gateway
+// Package identity says who calls a gateway: by a token of its own, by a JSON web token of an issuer that is believed, by a verified certificate, or by
+// the user that the system vouches for at the other end of a connection. It issues, records and revokes the gateway's tokens.
+//
+// It never decides what a caller may do, never gives a provider key to anybody, and never shows a caller why an identity was refused. The gateway asks
+// it at each request; keywright token issues and revokes with it.
+package identity
 
 import (
 	"context"
@@ -7,7 +12,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,11 +24,12 @@ type Caller struct {
 	// Routes and Models narrow what App may do; empty lists do not.
 	Routes, Models []string
 	// Proof names what the Identifier believed, such as the id of a token, so that it can be asked again later: see Rechecker. It proves
-	// nothing to anybody. Empty means that there is no identity, as with Options.Open.
+	// nothing to anybody. Empty means that there is no identity, as with an open gateway.
 	Proof string
 }
 
-func (c Caller) mayRoute(name string) bool {
+// MayRoute reports whether the identity reaches a route; what the application may do is decided elsewhere.
+func (c Caller) MayRoute(name string) bool {
 	return len(c.Routes) == 0 || slices.Contains(c.Routes, name)
 }
 
@@ -55,35 +60,8 @@ var errNotAgain = errors.New("the identity is not believed any more")
 // ErrNoOpinion lets the next Identifier decide.
 var ErrNoOpinion = errors.New("no opinion")
 
-// OpenApp is the name of the application that stands for every process of the gateway's own user with --open.
-const OpenApp = "open"
-
-// identify asks who calls.
-func (g *Gateway) identify(r *http.Request, p *peer) (Caller, *refusal) {
-	if v := presented(r.Header); strings.HasPrefix(v, "sk-"+"ant-") && len(v) > 40 {
-		return Caller{}, &refusal{status: http.StatusUnauthorized, row: "real key",
-			message: "a key of the provider was sent; take it out of the application's configuration and rotate it, and use a gateway token (keywright token issue)"}
-	}
-	for _, id := range g.rules.Load().Identify {
-		c, err := id.Identify(r)
-		switch {
-		case err == nil:
-			return c, nil
-		case !errors.Is(err, ErrNoOpinion):
-			return Caller{}, &refusal{status: http.StatusUnauthorized, row: "identity", message: "the identity was refused; a gateway token may have expired (keywright token issue)"}
-		}
-	}
-	if g.o.Open {
-		if p.known && p.uid == os.Geteuid() {
-			return Caller{App: OpenApp}, nil
-		}
-		return Caller{}, &refusal{status: http.StatusForbidden, row: "peer", message: "only processes of the gateway's own user are served without a token (keywright token issue)"}
-	}
-	return Caller{}, &refusal{status: http.StatusUnauthorized, row: "identity", message: "a gateway token is needed in x-api-key or as a bearer (keywright token issue)"}
-}
-
-// presented gives what a request authenticates with: x-api-key, else the bearer. Claude Code sends the same in both.
-func presented(h http.Header) string {
+// Presented gives what a request authenticates with: x-api-key, else the bearer. Claude Code sends the same in both.
+func Presented(h http.Header) string {
 	if v := h.Get("X-Api-Key"); v != "" {
 		return v
 	}
@@ -94,40 +72,42 @@ func presented(h http.Header) string {
 	return ""
 }
 
-// peer is what the system says about the other end of a connection.
-type peer struct {
-	unix  bool
-	known bool
-	uid   int
+// Peer is what the system says about the other end of a connection.
+type Peer struct {
+	Unix  bool // it is a Unix socket
+	Known bool // uid is known
+	UID   int
 }
 
 type peerKey struct{}
 
-func peerOf(ctx context.Context) *peer {
-	if p, ok := ctx.Value(peerKey{}).(*peer); ok {
+// PeerOf gives what WithPeer established, or a peer of which nothing is known.
+func PeerOf(ctx context.Context) *Peer {
+	if p, ok := ctx.Value(peerKey{}).(*Peer); ok {
 		return p
 	}
-	return &peer{}
+	return &Peer{}
 }
 
-// withPeer asks the system who is at the other end of a new connection. A user that cannot be established is not known.
-func (g *Gateway) withPeer(ctx context.Context, c net.Conn) context.Context {
-	p := &peer{}
+// WithPeer asks the system who is at the other end of a new connection, and keeps the answer for PeerOf. A user that cannot be established is not
+// known. tcp asks for the user of a connection over loopback too, which costs a look at all connections of the host.
+func WithPeer(ctx context.Context, c net.Conn, tcp bool) context.Context {
+	p := &Peer{}
 	if t, ok := c.(*tls.Conn); ok {
 		c = t.NetConn()
 	}
 	switch c := c.(type) {
 	case *net.UnixConn:
-		p.unix = true
-		p.uid, p.known = socketPeer(c)
+		p.Unix = true
+		p.UID, p.Known = socketPeer(c)
 	case *net.TCPConn:
-		if !g.o.Open {
+		if !tcp {
 			break
 		}
 		from, err1 := netip.ParseAddrPort(c.RemoteAddr().String())
 		to, err2 := netip.ParseAddrPort(c.LocalAddr().String())
 		if err1 == nil && err2 == nil && from.Addr().Unmap().IsLoopback() {
-			p.uid, p.known = tcpPeer(from, to)
+			p.UID, p.Known = tcpPeer(from, to)
 		}
 	}
 	return context.WithValue(ctx, peerKey{}, p)
@@ -146,12 +126,12 @@ var (
 
 // Identify knows users on a Unix socket alone.
 func (i Peers) Identify(r *http.Request) (Caller, error) {
-	p := peerOf(r.Context())
-	if !p.unix || !p.known {
+	p := PeerOf(r.Context())
+	if !p.Unix || !p.Known {
 		return Caller{}, ErrNoOpinion
 	}
-	if app, ok := i.Apps[p.uid]; ok {
-		return Caller{App: app, Proof: proofUser + strconv.Itoa(p.uid)}, nil
+	if app, ok := i.Apps[p.UID]; ok {
+		return Caller{App: app, Proof: proofUser + strconv.Itoa(p.UID)}, nil
 	}
 	return Caller{}, ErrNoOpinion
 }
@@ -169,7 +149,7 @@ func (i Peers) Recheck(c Caller) error {
 	return nil
 }
 
-// Certificates identifies callers by the certificate of mutual TLS, which Serve's configuration must verify.
+// Certificates identifies callers by the certificate of mutual TLS, which the listener's configuration must verify.
 type Certificates struct {
 	// Apps gives the application of a name in the certificate: a URI, then a DNS name, then the common name.
 	Apps map[string]string

@@ -1,4 +1,4 @@
-package gateway
+package identity
 
 import (
 	"context"
@@ -80,7 +80,7 @@ func NewOIDC(o OIDC) (Identifier, error) {
 
 // Identify knows what looks like a JSON web token.
 func (i *oidcIdentifier) Identify(r *http.Request) (Caller, error) {
-	token := presented(r.Header)
+	token := Presented(r.Header)
 	if !strings.HasPrefix(token, "eyJ") || strings.Count(token, ".") != 2 || len(token) > 16<<10 {
 		return Caller{}, ErrNoOpinion
 	}

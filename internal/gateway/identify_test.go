@@ -4,27 +4,22 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
-	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/go-jose/go-jose/v4"
-
 	"github.com/keywright/keywright/internal/fault"
+	"github.com/keywright/keywright/internal/gateway/identity"
 	"github.com/keywright/keywright/internal/secret"
 	"github.com/keywright/keywright/internal/secret/secrettest"
 	"github.com/keywright/keywright/internal/simulator"
@@ -34,7 +29,7 @@ func unmarshal(b []byte, into any) error { return json.Unmarshal(b, into) }
 
 func TestTokens(t *testing.T) {
 	dir := t.TempDir()
-	s, err := OpenSigner(dir)
+	s, err := identity.OpenSigner(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,7 +37,7 @@ func TestTokens(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := start(t, simulator.Options{}, func(o *Options) { o.Open, o.Identify = false, []Identifier{ids} })
+	w := start(t, simulator.Options{}, func(o *Options) { o.Open, o.Identify = false, []identity.Identifier{ids} })
 	k, _ := w.key("primary", simulator.CreateKey{})
 	w.swap(Set{Keys: []Key{k}})
 	token, claims, err := s.Issue("support", time.Hour, nil, nil)
@@ -69,7 +64,7 @@ func TestTokens(t *testing.T) {
 		secrettest.NoLeak(t, "answer", []byte(a.body), real)
 	}
 	// Another gateway's token is not ours.
-	other, err := OpenSigner(t.TempDir())
+	other, err := identity.OpenSigner(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,80 +82,15 @@ func TestTokens(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.until("the token is dropped", func() bool { return w.do("GET", "/v1/models", "", "x-api-key", text).status == 401 })
-	if _, _, err := s.Issue("x", 25*time.Hour, nil, nil); !fault.Is(err, fault.Invalid) {
-		t.Errorf("a life of 25 h: %v", err)
-	}
-	if _, _, err := s.Issue("a b", time.Hour, nil, nil); !fault.Is(err, fault.Invalid) {
-		t.Errorf("a name with a blank: %v", err)
-	}
-	// The same key is read again, and a file that others may read is refused.
-	again, err := OpenSigner(dir)
-	if err != nil || again.ID() != s.ID() {
-		t.Errorf("%v", err)
-	}
-	if err := os.Chmod(filepath.Join(dir, signingFile), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := OpenSigner(dir); !fault.Is(err, fault.Forbidden) {
-		t.Errorf("a readable signing key: %v", err)
-	}
-}
-
-func TestTokenClaims(t *testing.T) {
-	s, err := OpenSigner(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	ids, _ := s.Tokens()
-	now := time.Now()
-	sign := func(c Claims) string {
-		payload, _ := json.Marshal(c)
-		var sig []byte
-		_ = s.with(func(k ed25519.PrivateKey) { sig = ed25519.Sign(k, append([]byte(signedDomain), payload...)) })
-		return TokenPrefix + base64.RawURLEncoding.EncodeToString(payload) + "." + base64.RawURLEncoding.EncodeToString(sig)
-	}
-	good := Claims{Issuer: s.id, Audience: s.id, App: "a", Issued: now.Unix(), Expires: now.Add(time.Minute).Unix(), ID: "1"}
-	if _, err := ids.verify(sign(good), now); err != nil {
-		t.Fatal(err)
-	}
-	for name, change := range map[string]func(c *Claims){
-		"another issuer": func(c *Claims) { c.Issuer = "gw_x" }, "another audience": func(c *Claims) { c.Audience = "gw_x" }, "expired": func(c *Claims) { c.Expires = now.Unix() },
-		"too long": func(c *Claims) { c.Expires = now.Add(25 * time.Hour).Unix() }, "from the future": func(c *Claims) { c.Issued = now.Add(time.Hour).Unix(); c.Expires = c.Issued + 60 },
-		"no id": func(c *Claims) { c.ID = "" }, "no application": func(c *Claims) { c.App = "" },
-	} {
-		c := good
-		change(&c)
-		if _, err := ids.verify(sign(c), now); err == nil {
-			t.Errorf("%s: accepted", name)
-		}
-	}
 }
 
 func TestOpenNeedsOwnUser(t *testing.T) {
-	c := loopbackPair(t)
-	from, to := netip.MustParseAddrPort(c.RemoteAddr().String()), netip.MustParseAddrPort(c.LocalAddr().String())
-	if uid, ok := tcpPeer(from, to); !ok || uid != os.Geteuid() {
-		t.Errorf("own connection: %d %v", uid, ok)
-	}
-	if _, ok := tcpPeer(to, netip.AddrPortFrom(to.Addr(), 1)); ok {
-		t.Error("a connection that is not there has an owner")
-	}
-	table := "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n" +
-		"   0: 0100007F:1F90 0100007F:9C40 01 00000000:00000000 00:00000000 00000000  1234        0 1\n" +
-		"   1: 0100007F:1F91 0100007F:9C40 06 00000000:00000000 00:00000000 00000000     0        0 0\n"
-	at := func(port uint16) netip.AddrPort { return netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port) }
-	if uid, ok := owner(strings.NewReader(table), at(8080), at(40000)); !ok || uid != 1234 {
-		t.Errorf("%d %v", uid, ok)
-	}
-	if _, ok := owner(strings.NewReader(table), at(8081), at(40000)); ok {
-		t.Error("a connection that has ended shows root as its owner")
-	}
 	g, err := New(Options{Upstream: "http://127.0.0.1:1", Open: true})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer g.Close()
-	for _, p := range []*peer{{}, {known: true, uid: os.Geteuid() + 1}, {unix: true}} {
+	for _, p := range []*identity.Peer{{}, {Known: true, UID: os.Geteuid() + 1}, {Unix: true}} {
 		if _, refused := g.identify(httptest.NewRequest("GET", "/", nil), p); refused == nil || refused.status != 403 {
 			t.Errorf("%+v was let in", p)
 		}
@@ -231,15 +161,6 @@ func TestUnixSocketAndStatus(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
-	p := Peers{Apps: map[int]string{7: "cron"}}
-	r := httptest.NewRequest("GET", "/", nil)
-	if _, err := p.Identify(r); !errors.Is(err, ErrNoOpinion) {
-		t.Errorf("without a socket: %v", err)
-	}
-	r = r.WithContext(context.WithValue(r.Context(), peerKey{}, &peer{unix: true, known: true, uid: 7}))
-	if c, err := p.Identify(r); err != nil || c.App != "cron" {
-		t.Errorf("%v %v", c, err)
-	}
 }
 
 func TestMetricsText(t *testing.T) {
@@ -295,7 +216,7 @@ func TestCertificates(t *testing.T) {
 	pool.AddCert(leaf)
 	pair := tls.Certificate{Certificate: [][]byte{der}, PrivateKey: private}
 	w := start(t, simulator.Options{}, func(o *Options) {
-		o.Open, o.Identify = false, []Identifier{Certificates{Apps: map[string]string{"app.internal": "support"}}}
+		o.Open, o.Identify = false, []identity.Identifier{identity.Certificates{Apps: map[string]string{"app.internal": "support"}}}
 	})
 	k, _ := w.key("primary", simulator.CreateKey{})
 	w.swap(Set{Keys: []Key{k}})
@@ -335,71 +256,6 @@ func TestCertificates(t *testing.T) {
 	cancel()
 	if err := <-done; err != nil {
 		t.Error(err)
-	}
-}
-
-func TestOIDC(t *testing.T) {
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		t.Fatal(err)
-	}
-	jwks := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
-		_ = json.NewEncoder(rw).Encode(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: key.Public(), KeyID: "1", Algorithm: "RS256", Use: "sig"}}})
-	}))
-	defer jwks.Close()
-	id, err := NewOIDC(OIDC{Issuer: "https://issuer", Audience: "keywright", JWKS: jwks.URL, Apps: map[string]string{"system:serviceaccount:prod:*": "prod", "system:serviceaccount:prod:batch": "batch"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	sign := func(with any, alg jose.SignatureAlgorithm, claims map[string]any) string {
-		s, err := jose.NewSigner(jose.SigningKey{Algorithm: alg, Key: with}, (&jose.SignerOptions{}).WithHeader("kid", "1"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		payload, _ := json.Marshal(claims)
-		o, err := s.Sign(payload)
-		if err != nil {
-			t.Fatal(err)
-		}
-		text, _ := o.CompactSerialize()
-		return text
-	}
-	claims := func(change ...any) map[string]any {
-		c := map[string]any{"iss": "https://issuer", "aud": "keywright", "sub": "system:serviceaccount:prod:web", "exp": time.Now().Add(time.Hour).Unix(), "iat": time.Now().Unix()}
-		for i := 0; i < len(change); i += 2 {
-			c[change[i].(string)] = change[i+1]
-		}
-		return c
-	}
-	ask := func(token string) (Caller, error) {
-		r := httptest.NewRequest("GET", "/", nil)
-		r.Header.Set("Authorization", "Bearer "+token)
-		return id.Identify(r)
-	}
-	if c, err := ask(sign(key, jose.RS256, claims())); err != nil || c.App != "prod" {
-		t.Errorf("%v %v", c, err)
-	}
-	if c, err := ask(sign(key, jose.RS256, claims("sub", "system:serviceaccount:prod:batch"))); err != nil || c.App != "batch" {
-		t.Errorf("%v %v", c, err)
-	}
-	other, _ := rsa.GenerateKey(rand.Reader, 2048)
-	for name, token := range map[string]string{
-		"another issuer": sign(key, jose.RS256, claims("iss", "https://evil")), "another audience": sign(key, jose.RS256, claims("aud", "x")),
-		"expired": sign(key, jose.RS256, claims("exp", time.Now().Add(-time.Hour).Unix())), "another key": sign(other, jose.RS256, claims()),
-		"another subject": sign(key, jose.RS256, claims("sub", "system:serviceaccount:dev:web")), "a symmetric algorithm": sign([]byte(strings.Repeat("k", 32)), jose.HS256, claims()),
-		"an algorithm that is not listed": sign(key, jose.RS512, claims()),
-	} {
-		if _, err := ask(token); err == nil || errors.Is(err, ErrNoOpinion) {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
-	if _, err := ask("kwt_x.y"); !errors.Is(err, ErrNoOpinion) {
-		t.Errorf("a gateway token: %v", err)
-	}
-	for _, bad := range []OIDC{{}, {Issuer: "i", Audience: "a", JWKS: "http://example.com", Apps: map[string]string{"a": "b"}}, {Issuer: "i", Audience: "a", JWKS: jwks.URL, Apps: map[string]string{"a": "b"}, Algorithms: []string{"HS256"}}} {
-		if _, err := NewOIDC(bad); !fault.Is(err, fault.Invalid) {
-			t.Errorf("%+v: %v", bad, err)
-		}
 	}
 }
 
