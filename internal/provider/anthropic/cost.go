@@ -83,20 +83,18 @@ func (a *Admin) charges(ctx context.Context, q provider.UsageQuery, width string
 		StartingAt: q.From, EndingAt: sdk.Time(q.To), TimeBucketWidth: sdk.BetaAnalyticsTimeBucketWidth(width), APIKeyIDs: q.IDs,
 		Limit: sdk.Int(pageSize), GroupBy: []sdk.BetaAnalyticsCostGroupBy{"api_key_id", "model"}, OrderBy: "time", Order: "asc",
 	}
-	cursors := map[string]bool{}
-	for range maxPages {
-		var page *pagination.ReportPageCursor[sdk.BetaAnalyticsCostItem]
-		if _, err := a.viaSDK(ctx, false, func(c sdk.Client) (err error) {
-			page, err = c.Beta.Organization.Analytics.Cost.List(ctx, params)
-			return err
-		}); err != nil {
-			return err
+	return walk(func(cursor string) (string, bool, error) {
+		if cursor != "" {
+			params.Page = sdk.String(cursor)
 		}
-		if page == nil || !page.JSON.Data.Valid() || !page.JSON.HasMore.Valid() {
-			return strange(false)
+		page, err := reported(ctx, a, func(c sdk.Client) (*pagination.ReportPageCursor[sdk.BetaAnalyticsCostItem], error) {
+			return c.Beta.Organization.Analytics.Cost.List(ctx, params)
+		})
+		if err != nil {
+			return "", false, err
 		}
 		if err := b.page(page.Data, q); err != nil {
-			return err
+			return "", false, err
 		}
 		switch at := page.DataRefreshedAt; {
 		case at.IsZero():
@@ -104,16 +102,8 @@ func (a *Admin) charges(ctx context.Context, q provider.UsageQuery, width string
 		case b.cost.FreshTo.IsZero() || at.Before(b.cost.FreshTo):
 			b.cost.FreshTo = at.UTC()
 		}
-		if !page.HasMore {
-			return nil
-		}
-		if page.NextPage == "" || cursors[page.NextPage] {
-			break
-		}
-		cursors[page.NextPage] = true
-		params.Page = sdk.String(page.NextPage)
-	}
-	return endless()
+		return page.NextPage, page.HasMore, nil
+	})
 }
 
 // page takes the rows of a page; rows of other keys, of other times and without a charge are not ours to report.

@@ -118,33 +118,27 @@ func (t *tally) add(q provider.UsageQuery, id string, b provider.Bucket) {
 	}
 }
 
-func endless() error {
-	return fault.New(fault.Unavailable, "read report: the provider says there are more pages, and does not give them")
-}
-
 // analytics reads the Usage and Cost Analytics API.
 func (a *Admin) analytics(ctx context.Context, q provider.UsageQuery, t *tally) error {
 	params := sdk.BetaOrganizationAnalyticsUsageListParams{
 		StartingAt: q.From, EndingAt: sdk.Time(q.To), TimeBucketWidth: "1m", APIKeyIDs: q.IDs, Limit: sdk.Int(pageSize),
 		GroupBy: []sdk.BetaAnalyticsUsageGroupBy{"api_key_id", "model"}, OrderBy: "time", Order: "asc",
 	}
-	cursors := map[string]bool{}
-	for range maxPages {
-		var page *pagination.ReportPageCursor[sdk.BetaAnalyticsUsageItem]
-		if _, err := a.viaSDK(ctx, false, func(c sdk.Client) (err error) {
-			page, err = c.Beta.Organization.Analytics.Usage.List(ctx, params)
-			return err
-		}); err != nil {
-			return err
+	return walk(func(cursor string) (string, bool, error) {
+		if cursor != "" {
+			params.Page = sdk.String(cursor)
 		}
-		if page == nil || !page.JSON.Data.Valid() || !page.JSON.HasMore.Valid() {
-			return strange(false)
+		page, err := reported(ctx, a, func(c sdk.Client) (*pagination.ReportPageCursor[sdk.BetaAnalyticsUsageItem], error) {
+			return c.Beta.Organization.Analytics.Usage.List(ctx, params)
+		})
+		if err != nil {
+			return "", false, err
 		}
 		t.page(page.DataRefreshedAt)
 		for _, row := range page.Data {
 			u := row.Usage
 			if row.StartingAt.IsZero() || !row.EndingAt.After(row.StartingAt) || !row.JSON.Group.Valid() || !u.JSON.Requests.Valid() && !u.JSON.TotalTokens.Valid() {
-				return strange(false)
+				return "", false, strange(false)
 			}
 			count := u.Requests
 			if count == 0 && u.TotalTokens > 0 {
@@ -153,16 +147,8 @@ func (a *Admin) analytics(ctx context.Context, q provider.UsageQuery, t *tally) 
 			}
 			t.add(q, row.Group.APIKeyID, provider.Bucket{From: row.StartingAt, To: row.EndingAt, Count: count, Model: row.Group.Model})
 		}
-		if !page.HasMore {
-			return nil
-		}
-		if page.NextPage == "" || cursors[page.NextPage] {
-			break
-		}
-		cursors[page.NextPage] = true
-		params.Page = sdk.String(page.NextPage)
-	}
-	return endless()
+		return page.NextPage, page.HasMore, nil
+	})
 }
 
 // report reads the older usage report, which the SDK does not know.
@@ -171,42 +157,36 @@ func (a *Admin) report(ctx context.Context, q provider.UsageQuery, t *tally) err
 		"starting_at": {q.From.Format(time.RFC3339)}, "ending_at": {q.To.Format(time.RFC3339)}, "bucket_width": {"1m"},
 		"limit": {strconv.Itoa(int(day / time.Minute))}, "api_key_ids[]": q.IDs, "group_by[]": {"api_key_id", "model"},
 	}
-	cursors := map[string]bool{}
-	for range maxPages {
+	return walk(func(cursor string) (string, bool, error) {
+		if cursor != "" {
+			query.Set("page", cursor)
+		}
 		var page struct {
 			Data *[]struct {
 				StartingAt time.Time   `json:"starting_at"`
 				EndingAt   time.Time   `json:"ending_at"`
 				Results    *[]tokenRow `json:"results"`
 			} `json:"data"`
-			HasMore  *bool   `json:"has_more"`
-			NextPage *string `json:"next_page"`
+			HasMore  *bool  `json:"has_more"`
+			NextPage string `json:"next_page"`
 		}
 		if _, err := a.get(ctx, "/v1/organizations/usage_report/messages", query, &page); err != nil {
-			return err
+			return "", false, err
 		}
 		if page.Data == nil || page.HasMore == nil {
-			return strange(false)
+			return "", false, strange(false)
 		}
 		t.page(time.Time{})
 		for _, b := range *page.Data {
 			if b.StartingAt.IsZero() || !b.EndingAt.After(b.StartingAt) || b.Results == nil {
-				return strange(false)
+				return "", false, strange(false)
 			}
 			for _, r := range *b.Results {
 				t.add(q, r.APIKeyID, provider.Bucket{From: b.StartingAt, To: b.EndingAt, Count: r.tokens(), Model: r.Model})
 			}
 		}
-		if !*page.HasMore {
-			return nil
-		}
-		if page.NextPage == nil || *page.NextPage == "" || cursors[*page.NextPage] {
-			break
-		}
-		cursors[*page.NextPage] = true
-		query.Set("page", *page.NextPage)
-	}
-	return endless()
+		return page.NextPage, *page.HasMore, nil
+	})
 }
 
 // tokenRow is one row of the older report.
