@@ -15,7 +15,7 @@ import (
 func TestEndpoints(t *testing.T) {
 	for endpoint, ok := range map[string]bool{
 		"": true, "https://vpce.example": true, "http://127.0.0.1:5000": true, "http://[::1]:5000/aws": true, "http://localhost:5000": true,
-		"http://192.0.2.1": false, "http://127.0.0.1.example": false, "https://u:p@vpce.example": false, "https://vpce.example?a=b": false, "ftp://vpce.example": false, "vpce.example": false,
+		"http://192.0.2.1": false, "http://127.0.0.1.example": false, "https://u:p@vpce.example": false, "https://vpce.example?a=b": false, "ftp://vpce.example": false, "http://127.0.0.1:5000@vpce.example": false, "vpce.example": false,
 	} {
 		if _, err := awsclient.New(awsclient.Options{Endpoint: endpoint}); (err == nil) != ok || err != nil && !fault.Is(err, fault.Invalid) {
 			t.Errorf("%s: %v", endpoint, err)
