@@ -128,6 +128,9 @@ func TestWorseByLittle(t *testing.T) {
 	if at, _ := (traffic{share: 0.5, was: steady(0.2), is: steady(0.235)}).run(r, 100_000); at == 100_000 {
 		t.Error("three and a half points more went on")
 	}
+	if at, _ := (traffic{share: 0.5, was: steady(0.2), is: steady(0.228)}).run(r, 150_000); at == 150_000 || at < 2*keptSlots*slotAnswers {
+		t.Errorf("little more than two points more: %d", at)
+	}
 	if at, f := (traffic{share: 0.5, was: steady(0.3), is: steady(0)}).run(r, 30_000); at < 30_000 {
 		t.Errorf("a version that does better stopped after %d: %+v", at, f)
 	}
@@ -216,6 +219,43 @@ func TestFinding(t *testing.T) {
 		}
 	}
 	t.Error("nothing was found")
+}
+
+// TestUnlikely holds the bound against the exact chance (hypergeometric) of one slot: never less, and where it decides not much more.
+func TestUnlikely(t *testing.T) {
+	choose := func(n, k int) float64 {
+		a, _ := math.Lgamma(float64(n + 1))
+		b, _ := math.Lgamma(float64(k + 1))
+		c, _ := math.Lgamma(float64(n - k + 1))
+		return a - b - c
+	}
+	for _, c := range []struct{ n0, n1, bad int }{{200, 200, 20}, {1800, 200, 29}, {200, 200, 200}, {20, 200, 15}, {2000, 200, 8}} {
+		exact := 0.0
+		for x := min(c.bad, c.n1); x*(c.n0+c.n1) > c.bad*c.n1; x-- {
+			exact += math.Exp(choose(c.n1, x) + choose(c.n0, c.bad-x) - choose(c.n0+c.n1, c.bad))
+			s := compare(tally{n: c.n0, bad: c.bad - x}, tally{n: c.n1, bad: x})
+			if bound := s.unlikely(); bound > -math.Log(exact)+1e-9 || exact < 1e-6 && exact > 1e-9 && bound < -0.6*math.Log(exact) {
+				t.Errorf("%+v, %d with the new version: %.3f, exactly %.3f", c, x, bound, -math.Log(exact))
+			}
+		}
+	}
+}
+
+// TestTooFew: slots that end early have too few answers to say anything, by failures or by latency.
+func TestTooFew(t *testing.T) {
+	for _, bad := range []bool{true, false} {
+		var c Comparison
+		for n := 2; n <= 2*minAnswers; n += 2 {
+			for range 2 {
+				c.Count(Old, Answer{Good: true, Took: time.Second})
+				c.Count(New, Answer{Bad: bad, Good: !bad, Took: time.Hour})
+			}
+			c.Split()
+			if _, worse := c.look(); worse != (n >= minAnswers) {
+				t.Fatalf("bad %v: after %d answers: %v", bad, n, worse)
+			}
+		}
+	}
 }
 
 // TestNothing: a version without answers cannot be compared, and counting costs no memory.
