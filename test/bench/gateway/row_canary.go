@@ -61,15 +61,19 @@ func (b *bench) canary(ctx context.Context) ([]figure, error) {
 	if err != nil {
 		return nil, err
 	}
+	forbid := func(t *trialOf) { t.forbidden.Store(true) }
 	for _, why := range []struct {
 		what  string
+		good  int // requests before
 		begin func(t *trialOf)
 	}{
-		{"403 for each tenth message", func(t *trialOf) { t.forbidden.Store(true) }},
-		{"the new version is slower by 150 ms", func(t *trialOf) { t.slow.Store(true) }},
-		{"the new version dies (401)", func(t *trialOf) { t.account.live.Store(false) }},
+		{"403 for each tenth message", 0, forbid},
+		{"the same after many good requests", b.of(20_000, 2000), forbid},
+		{"the new version is slower by 150 ms", 0, func(t *trialOf) { t.slow.Store(true) }},
+		{"the same after many good requests", b.of(20_000, 2000), func(t *trialOf) { t.slow.Store(true) }},
+		{"the new version dies (401)", 0, func(t *trialOf) { t.account.live.Store(false) }},
 	} {
-		figures, err := c.stops(ctx, why.what, why.begin)
+		figures, err := c.stops(ctx, why.what, why.good, why.begin)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", why.what, err)
 		}
@@ -184,14 +188,19 @@ func (c *canaryLoad) shares(ctx context.Context, sessions int) ([]figure, error)
 	}, nil
 }
 
-// stops begins a canary of half of the sessions, makes the new version worse, and waits until the canary has stopped by itself.
-func (c *canaryLoad) stops(ctx context.Context, what string, worse func(t *trialOf)) ([]figure, error) {
+// stops begins a canary of half of the sessions, makes the new version worse after some good requests, and waits until the canary has stopped by itself.
+func (c *canaryLoad) stops(ctx context.Context, what string, good int, worse func(t *trialOf)) ([]figure, error) {
 	const most = 20_000
 	t, err := c.try(ctx, 50)
 	if err != nil {
 		return nil, err
 	}
-	before, failedBefore := c.sent.Load(), c.failed()
+	failedBefore, sentBefore := c.failed(), c.sent.Load()
+	spread(ctx, good, canaryWorkers, func(_, i int) { c.call(ctx, "good"+strconv.Itoa(i)) })
+	if s, err := c.g.look(ctx); err != nil || s.Canary == nil || s.Canary.Stopped {
+		return nil, errors.Join(errors.New("the canary does not go on while the new version is good"), err)
+	}
+	before := c.sent.Load()
 	worse(t)
 	var stopped atomic.Bool
 	watched := make(chan error, 1)
@@ -231,10 +240,12 @@ func (c *canaryLoad) stops(ctx context.Context, what string, worse func(t *trial
 	spread(ctx, 500, canaryWorkers, func(_, i int) { c.call(ctx, what+strconv.Itoa(i)) })
 	used = t.account.calls.Load() - used
 	return []figure{
-		{what: "canary that stops: " + what, got: fmt.Sprintf("%q after %d requests (%d and %d answers)", s.Canary.Why, after, s.Canary.OldArm.Requests, s.Canary.NewArm.Requests),
-			bar: "stops", met: s.Canary.Stopped},
+		{
+			what: "canary that stops: " + what, got: fmt.Sprintf("%q, %d requests after %d good ones (%d and %d answers)", s.Canary.Why, after, good, s.Canary.OldArm.Requests, s.Canary.NewArm.Requests),
+			bar: "stops", met: s.Canary.Stopped,
+		},
 		none("  requests of its sessions on the new version after that", int(used), 500, ""),
-		none("  requests that failed", c.failed()-failedBefore, int(after)+500, ""),
+		none("  requests that failed", c.failed()-failedBefore, int(c.sent.Load()-sentBefore), ""),
 	}, nil
 }
 
