@@ -19,12 +19,10 @@ import (
 	"net"
 	"net/http"
 	"net/http/httputil"
-	"net/netip"
 	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"go.opentelemetry.io/otel/trace"
@@ -107,14 +105,11 @@ type Options struct {
 	// TraceUpstream sends the provider the W3C context of the attempt, or without a Tracer the caller's. The provider is a third party, so
 	// without it no context goes out.
 	TraceUpstream bool
-	// CacheBytes bounds the answers that are kept in memory for App.Cache, CacheTime their age.
-	CacheBytes int64
-	CacheTime  time.Duration
+	// CacheBytes, CacheTime and ReturnStep are as in Rules.
+	CacheBytes            int64
+	CacheTime, ReturnStep time.Duration
 	// Queue is for callers that do not wait.
 	Queue QueueOptions
-	// ReturnStep is how long each step of the way back from degraded mode lasts; zero means a tenth of the time that it was degraded, between
-	// one second and 30, and no step at all after a breaker was open for less than ten seconds.
-	ReturnStep time.Duration
 	// Rand gives numbers in [0, 1) for jitter and slow start. Nil uses math/rand/v2.
 	Rand func() float64
 }
@@ -181,8 +176,6 @@ func New(o Options) (*Gateway, error) {
 	o.GateTime = cmp.Or(o.GateTime, DefaultGateTime)
 	o.FirstByte = cmp.Or(o.FirstByte, DefaultFirstByte)
 	o.MaxDuration = cmp.Or(o.MaxDuration, DefaultMaxDuration)
-	o.CacheBytes = cmp.Or(o.CacheBytes, DefaultCacheBytes)
-	o.CacheTime = cmp.Or(o.CacheTime, DefaultCacheTime)
 	o.KeyChanges = cmp.Or(o.KeyChanges, DefaultKeyChanges)
 	o.KeyRetries = cmp.Or(o.KeyRetries, DefaultKeyRetries)
 	o.ProbeEvery = cmp.Or(o.ProbeEvery, DefaultProbeEvery)
@@ -195,8 +188,12 @@ func New(o Options) (*Gateway, error) {
 	g := &Gateway{
 		o: o, upstream: u, transport: o.Transport, log: o.Log, states: map[apikey.Digest]*keyState{}, denied: map[apikey.Digest]bool{},
 		metrics: newMetrics(), owners: &memory{by: map[string]ledger.Object{}}, idle: make(chan struct{}, 1), events: make(chan event.Event, 1024),
+		cache: cache.New(0, 0),
 	}
-	if err := g.Configure(Rules{Hosts: o.Hosts, Origins: o.Origins, Allow: o.Allow, Identify: o.Identify, Apps: o.Apps, Default: o.Default}); err != nil {
+	if err := g.Configure(Rules{
+		Hosts: o.Hosts, Origins: o.Origins, Allow: o.Allow, Identify: o.Identify, Apps: o.Apps, Default: o.Default,
+		CacheBytes: o.CacheBytes, CacheTime: o.CacheTime, ReturnStep: o.ReturnStep,
+	}); err != nil {
 		return nil, err
 	}
 	if g.spill, err = newSpill(o.SpillDir, o.Spill); err != nil {
@@ -223,7 +220,6 @@ func New(o Options) (*Gateway, error) {
 	g.set.Store(&keySet{generation: g.generation()})
 	g.ctx, g.stop = context.WithCancelCause(context.Background())
 	g.degraded.changed = make(chan struct{}, 1)
-	g.cache = cache.New(o.CacheBytes, o.CacheTime)
 	if err := errors.Join(g.openQueue(g.ctx), g.redeclare(g.ctx)); err != nil {
 		g.Close()
 		return nil, err
@@ -316,17 +312,7 @@ func parseUpstream(raw string, test bool) (*url.URL, error) {
 
 // newTransport is tuned for one upstream with many calls at a time. No proxy is used: the upstream is pinned.
 func newTransport(u *url.URL, roots *x509.CertPool) *http.Transport {
-	plain := u.Scheme == "http"
-	dialer := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second, Control: func(_, address string, _ syscall.RawConn) error {
-		at, err := netip.ParseAddrPort(address)
-		if err != nil {
-			return fault.New(fault.Invalid, "the upstream's address is of an unknown form")
-		}
-		if ip := at.Addr().Unmap(); plain && !ip.IsLoopback() || ip.IsLinkLocalUnicast() || ip.IsMulticast() || ip.IsUnspecified() {
-			return fault.New(fault.Invalid, "the upstream's name leads to an address that must not be called")
-		}
-		return nil
-	}}
+	dialer := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second, Control: httpx.DialControl(u.Scheme == "http")}
 	return &http.Transport{
 		DialContext:            dialer.DialContext,
 		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots},

@@ -94,7 +94,7 @@ func New(o Options) (*Client, error) {
 	if c.now == nil {
 		c.now = time.Now
 	}
-	dialer := &net.Dialer{Timeout: 10 * time.Second, Control: control(base.Scheme == "http")}
+	dialer := &net.Dialer{Timeout: 10 * time.Second, Control: DialControl(base.Scheme == "http")}
 	c.transport = &http.Transport{
 		DialContext:         dialer.DialContext,
 		TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: o.RootCAs},
@@ -158,13 +158,15 @@ func LoopbackName(host string) bool {
 	return err == nil && ip.Unmap().IsLoopback()
 }
 
-// refusedAddress is the error of control.
+// refusedAddress is the error of DialControl.
 type refusedAddress struct{ why string }
 
 func (e *refusedAddress) Error() string { return e.why }
 
-// control looks at each address after its name was resolved and before the connection is made.
-func control(loopbackOnly bool) func(string, string, syscall.RawConn) error {
+// DialControl is the Control of a net.Dialer that looks at each address after its name was resolved and before the connection is made. It refuses
+// link-local, multicast, unspecified and metadata addresses, and with loopbackOnly every address but those of loopback. Its errors do not quote
+// the address.
+func DialControl(loopbackOnly bool) func(string, string, syscall.RawConn) error {
 	return func(_, address string, _ syscall.RawConn) error {
 		at, err := netip.ParseAddrPort(address)
 		if err != nil {

@@ -30,7 +30,7 @@ func TestAddresses(t *testing.T) {
 		}
 	}
 	for _, address := range []string{"[::ffff:169.254.169.254]:80", "[fe80::1%eth0]:80", "nonsense"} {
-		if control(false)("tcp", address, nil) == nil {
+		if DialControl(false)("tcp", address, nil) == nil {
 			t.Errorf("%s is allowed", address)
 		}
 	}
