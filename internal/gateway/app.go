@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/keywright/keywright/internal/gateway/identity"
+	"github.com/keywright/keywright/internal/gateway/inspect"
 	"github.com/keywright/keywright/internal/verdict"
 )
 
@@ -89,7 +90,7 @@ func (a *appState) guarded() bool {
 }
 
 // guard admits a request and counts it as running, or says why not.
-func (a *appState) guard(x *exchange, l *look, caller identity.Caller) *refusal {
+func (a *appState) guard(x *exchange, l *inspect.Body, caller identity.Caller) *refusal {
 	if refused := a.guardModel(x, l, caller); refused != nil {
 		return refused
 	}
@@ -105,12 +106,12 @@ func (a *appState) guard(x *exchange, l *look, caller identity.Caller) *refusal 
 }
 
 // guardModel refuses models that an application or a caller may not name.
-func (a *appState) guardModel(x *exchange, l *look, caller identity.Caller) *refusal {
-	if l != nil && !l.batch && (!matches(a.Models, x.model) || !matches(caller.Models, x.model)) {
+func (a *appState) guardModel(x *exchange, l *inspect.Body, caller identity.Caller) *refusal {
+	if l != nil && !l.Batch && (!matches(a.Models, x.model) || !matches(caller.Models, x.model)) {
 		return &refusal{status: 403, message: "this application may not use this model", row: "guard model"}
 	}
-	if l != nil && l.batch {
-		for model := range l.items {
+	if l != nil && l.Batch {
+		for model := range l.Items {
 			if !matches(a.Models, model) || !matches(caller.Models, model) {
 				return &refusal{status: 403, message: "a request of the batch names a model that this application may not use", row: "guard model"}
 			}
@@ -120,29 +121,29 @@ func (a *appState) guardModel(x *exchange, l *look, caller identity.Caller) *ref
 }
 
 // reserve sets aside what a request may use at most. Each message of a batch counts as a request of its own.
-func (a *appState) reserve(x *exchange, l *look) *refusal {
+func (a *appState) reserve(x *exchange, l *inspect.Body) *refusal {
 	now := time.Now()
 	requests := int64(1)
-	if l != nil && l.batch {
+	if l != nil && l.Batch {
 		requests = 0
-		for _, s := range l.items {
-			requests += s.items
+		for _, s := range l.Items {
+			requests += s.Items
 		}
 	}
 	if wait := a.requests.take(float64(max(requests, 1)), now); wait > 0 {
 		return &refusal{status: 429, message: "this application has made too many requests in a minute", retryAfter: wait, row: "guard requests"}
 	}
-	if l == nil || x.route.name != "messages" && !l.batch {
+	if l == nil || x.route.name != "messages" && !l.Batch {
 		return nil
 	}
 	r := reservation{made: true, day: now.Unix() / 86400}
 	priced := true
-	if l.batch {
-		for model, s := range l.items {
+	if l.Batch {
+		for model, s := range l.Items {
 			priced = a.expect(&r, model, *s) && priced
 		}
 	} else {
-		priced = a.expect(&r, x.model, share{items: 1, size: l.size, maxTokens: l.maxTokens})
+		priced = a.expect(&r, x.model, inspect.Share{Items: 1, Size: l.Size, MaxTokens: l.MaxTokens})
 	}
 	if !priced {
 		return &refusal{status: 403, message: "the model has no price, and this application has a budget", row: "guard price"}
@@ -170,9 +171,9 @@ func (a *appState) reserve(x *exchange, l *look) *refusal {
 }
 
 // expect adds to a reservation what messages may use at most. It is false for a model that needs a price and has none.
-func (a *appState) expect(r *reservation, model string, s share) bool {
+func (a *appState) expect(r *reservation, model string, s inspect.Share) bool {
 	// About four bytes make a token, and never fewer than one.
-	input, output := s.size/3+s.items, s.maxTokens
+	input, output := s.Size/3+s.Items, s.MaxTokens
 	r.tokens += input + output
 	if a.CostPerDay <= 0 {
 		return true

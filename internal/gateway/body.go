@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 
 	"github.com/keywright/keywright/internal/fault"
+	"github.com/keywright/keywright/internal/gateway/inspect"
 )
 
 // body is a request body that can be sent again: in memory, in a file, or, when there is no room for either, once.
@@ -71,7 +72,7 @@ const firstRead = 64 << 10
 var errTooLarge = errors.New("the body is too large")
 
 // readBody takes the whole body of a request, and shows it to l, which may be nil.
-func (g *Gateway) readBody(r *http.Request, limit int64, l *look) (*body, error) {
+func (g *Gateway) readBody(r *http.Request, limit int64, l *inspect.Body) (*body, error) {
 	b := &body{}
 	b.users.Store(1)
 	if r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 {
@@ -114,7 +115,7 @@ func (g *Gateway) readBody(r *http.Request, limit int64, l *look) (*body, error)
 }
 
 // readLarge puts what is behind the memory into a file.
-func (g *Gateway) readLarge(r *http.Request, b *body, limit int64, l *look) error {
+func (g *Gateway) readLarge(r *http.Request, b *body, limit int64, l *inspect.Body) error {
 	f, err := g.spill.open(min(max(r.ContentLength, 0), limit))
 	if err != nil {
 		// No room: it goes through as it comes, and cannot be repeated. The guards refuse it where they need to see all of it.

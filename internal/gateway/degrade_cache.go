@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/keywright/keywright/internal/gateway/cache"
+	"github.com/keywright/keywright/internal/gateway/inspect"
 )
 
 // cacheRoutes are the routes whose answers may be kept.
@@ -21,11 +22,11 @@ var cacheRoutes = []string{"messages", "count_tokens", "models"}
 
 // remember prepares the keeping of an answer, and its use while the provider is down: where the application has opted in, and the answer
 // depends on nothing but the request. The guards have let it pass.
-func (g *Gateway) remember(r *http.Request, x *exchange, l *look) {
+func (g *Gateway) remember(r *http.Request, x *exchange, l *inspect.Body) {
 	if !slices.Contains(x.app.Cache, x.route.name) || x.body.file != nil || !x.body.replayable() {
 		return
 	}
-	if l != nil && (l.stream || l.sticky || !steady(x.body.mem)) {
+	if l != nil && (l.Stream || l.Sticky || !steady(x.body.mem)) {
 		return
 	}
 	h := sha256.New()

@@ -13,6 +13,7 @@ import (
 
 	"github.com/keywright/keywright/internal/fault"
 	"github.com/keywright/keywright/internal/gateway/identity"
+	"github.com/keywright/keywright/internal/gateway/inspect"
 	"github.com/keywright/keywright/internal/gateway/queue"
 	"github.com/keywright/keywright/internal/verdict"
 )
@@ -187,9 +188,9 @@ func (g *Gateway) readmit(x *exchange, req queue.Request, caller identity.Caller
 		return &refusal{status: http.StatusForbidden, message: "this application may not call this path", row: "route"}
 	}
 	x.path = req.Path
-	l := &look{}
+	l := &inspect.Body{}
 	_, _ = l.Write(req.Body) // it does not fail
-	if problem := l.problem(); problem != "" {
+	if problem := l.Problem(); problem != "" {
 		return &refusal{status: http.StatusBadRequest, message: "the request body cannot be sent: " + problem, row: "body"}
 	}
 	if refused := g.belongs(g.ctx, x, l); refused != nil {
@@ -197,8 +198,8 @@ func (g *Gateway) readmit(x *exchange, req queue.Request, caller identity.Caller
 	}
 	x.body = &body{mem: req.Body, size: int64(len(req.Body))}
 	x.body.users.Store(1)
-	x.model, x.sticky = l.model, l.sticky
-	x.claims, x.thread = l.server || l.thread, l.thread
+	x.model, x.sticky = l.Model, l.Sticky
+	x.claims, x.thread = l.Server || l.Thread, l.Thread
 	x.class = verdict.Class(x.model)
 	x.breaker = g.breaker.of(x.model)
 	if g.set.Load().canary != nil {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/keywright/keywright/internal/fault"
 	"github.com/keywright/keywright/internal/gateway/identity"
+	"github.com/keywright/keywright/internal/gateway/inspect"
 	"github.com/keywright/keywright/internal/gateway/object"
 	"github.com/keywright/keywright/internal/verdict"
 )
@@ -107,9 +108,9 @@ func (g *Gateway) admit(w http.ResponseWriter, r *http.Request, x *exchange) *re
 
 // take reads the body and asks the guards.
 func (g *Gateway) take(w http.ResponseWriter, r *http.Request, x *exchange, caller identity.Caller) *refusal {
-	var l *look
+	var l *inspect.Body
 	if x.route.inspect {
-		l = &look{batch: x.route.kind == object.Batch}
+		l = &inspect.Body{Batch: x.route.kind == object.Batch}
 	}
 	start := time.Now()
 	line := http.NewResponseController(w)
@@ -132,11 +133,11 @@ func (g *Gateway) take(w http.ResponseWriter, r *http.Request, x *exchange, call
 	x.body = b
 	if l != nil {
 		if !b.replayable() {
-			if x.app.guarded() || len(caller.Models) > 0 || l.batch {
+			if x.app.guarded() || len(caller.Models) > 0 || l.Batch {
 				b.done()
 				return &refusal{status: http.StatusServiceUnavailable, message: "there is no room for the request body", retryAfter: retrial, row: "no room"}
 			}
-		} else if problem := l.problem(); problem != "" {
+		} else if problem := l.Problem(); problem != "" {
 			b.done()
 			return &refusal{status: http.StatusBadRequest, message: "the request body cannot be sent: " + problem, row: "body"}
 		}
@@ -147,10 +148,10 @@ func (g *Gateway) take(w http.ResponseWriter, r *http.Request, x *exchange, call
 		if !b.replayable() {
 			b.once = &unseen{ReadCloser: b.once, l: l}
 		}
-		x.sticky = x.sticky || l.sticky
-		if !l.batch {
-			x.model, x.stream = l.model, l.stream && x.route.stream
-			x.claims, x.thread = l.server || l.thread, l.thread
+		x.sticky = x.sticky || l.Sticky
+		if !l.Batch {
+			x.model, x.stream = l.Model, l.Stream && x.route.stream
+			x.claims, x.thread = l.Server || l.Thread, l.Thread
 		}
 	}
 	if g.set.Load().canary != nil {

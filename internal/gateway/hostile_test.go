@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -395,38 +394,6 @@ func TestEarlyAnswer(t *testing.T) {
 			t.Fatal(a.body)
 		}
 	}
-}
-
-func FuzzLook(f *testing.F) {
-	for _, s := range []string{hello, helloStream, `{"a":[1,"x",{"b":null}],"model":"m"}`, `{"model":"a\"b","max_tokens":1e3}`, `{"a":"\\"}`} {
-		f.Add([]byte(s), 3)
-	}
-	f.Fuzz(func(t *testing.T, body []byte, cut int) {
-		whole := &look{}
-		_, _ = whole.Write(body)
-		parts := &look{}
-		if cut = max(cut, 1); cut > len(body) {
-			cut = len(body)
-		}
-		_, _ = parts.Write(body[:cut])
-		_, _ = parts.Write(body[cut:])
-		if whole.problem() != parts.problem() || whole.model != parts.model || whole.stream != parts.stream || whole.sticky != parts.sticky || whole.server != parts.server || !maps.Equal(whole.named, parts.named) || whole.maxTokens != parts.maxTokens {
-			t.Fatalf("in pieces it reads otherwise: %+v, %+v", whole, parts)
-		}
-		if whole.problem() != "" {
-			return
-		}
-		var ref map[string]any
-		if err := unmarshal(body, &ref); err != nil {
-			return // looser than a parser in the inside of strings, and never about names
-		}
-		if m, ok := ref["model"].(string); ok && len(m) < maxString/6 && m != whole.model {
-			t.Fatalf("model %q, want %q", whole.model, m)
-		}
-		if s, ok := ref["stream"].(bool); ok && s != whole.stream {
-			t.Fatalf("stream %v, want %v", whole.stream, s)
-		}
-	})
 }
 
 func FuzzStream(f *testing.F) {

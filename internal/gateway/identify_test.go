@@ -20,12 +20,11 @@ import (
 
 	"github.com/keywright/keywright/internal/fault"
 	"github.com/keywright/keywright/internal/gateway/identity"
+	"github.com/keywright/keywright/internal/gateway/inspect"
 	"github.com/keywright/keywright/internal/secret"
 	"github.com/keywright/keywright/internal/secret/secrettest"
 	"github.com/keywright/keywright/internal/simulator"
 )
-
-func unmarshal(b []byte, into any) error { return json.Unmarshal(b, into) }
 
 func TestTokens(t *testing.T) {
 	dir := t.TempDir()
@@ -303,7 +302,7 @@ func TestGuardSettles(t *testing.T) {
 		a.tokens.level, a.tokens.at, a.spent = 1000, time.Now(), 0
 		x := &exchange{route: r, app: a, model: "claude-haiku-5-5", status: status, usage: u, cut: cut}
 		a.Prices["haiku"] = Price{Input: 1000, Output: 1000}
-		if refused := a.reserve(x, &look{size: 297, maxTokens: 400}); refused != nil {
+		if refused := a.reserve(x, &inspect.Body{Size: 297, MaxTokens: 400}); refused != nil {
 			t.Fatal(refused)
 		}
 		a.settle(x)

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/keywright/keywright/internal/gateway/inspect"
 	"github.com/keywright/keywright/internal/gateway/ledger"
 	"github.com/keywright/keywright/internal/gateway/object"
 )
@@ -68,15 +69,15 @@ func (g *Gateway) touch(ctx context.Context, x *exchange) *refusal {
 }
 
 // belongs checks the objects that a body names.
-func (g *Gateway) belongs(ctx context.Context, x *exchange, l *look) *refusal {
-	if l.odd {
+func (g *Gateway) belongs(ctx context.Context, x *exchange, l *inspect.Body) *refusal {
+	if l.Odd {
 		return missing("file, skill, container or conversation")
 	}
-	if len(l.named) == 0 {
+	if len(l.Named) == 0 {
 		return nil
 	}
-	ids := make([]string, 0, len(l.named))
-	for n := range l.named {
+	ids := make([]string, 0, len(l.Named))
+	for n := range l.Named {
 		ids = append(ids, n.ID)
 	}
 	found, err := g.owners.Objects(ctx, ids)
@@ -88,7 +89,7 @@ func (g *Gateway) belongs(ctx context.Context, x *exchange, l *look) *refusal {
 	for _, o := range found {
 		by[o.ID] = o
 	}
-	for n := range l.named {
+	for n := range l.Named {
 		o, known := by[n.ID]
 		kind := n.Kind
 		if kind == object.Published {

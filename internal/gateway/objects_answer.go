@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/keywright/keywright/internal/gateway/inspect"
 	"github.com/keywright/keywright/internal/gateway/ledger"
 	"github.com/keywright/keywright/internal/gateway/object"
 )
@@ -352,14 +353,14 @@ func (c *claimingLines) fill() {
 // when it names an object or cannot be read.
 type unseen struct {
 	io.ReadCloser
-	l *look
+	l *inspect.Body
 }
 
 func (u *unseen) Read(p []byte) (int, error) {
 	n, err := u.ReadCloser.Read(p)
-	known, server, thread := len(u.l.named), u.l.server, u.l.thread
+	known, server, thread := len(u.l.Named), u.l.Server, u.l.Thread
 	_, _ = u.l.Write(p[:n])
-	if len(u.l.named) != known || u.l.server != server || u.l.thread != thread || u.l.odd || u.l.err != "" {
+	if len(u.l.Named) != known || u.l.Server != server || u.l.Thread != thread || u.l.Odd || u.l.Failed() {
 		return 0, &refusal{status: http.StatusServiceUnavailable, message: "there is no room for the request body", retryAfter: retrial, row: "no room"}
 	}
 	return n, err

@@ -1,9 +1,13 @@
-package gateway
+package inspect
 
 import "github.com/keywright/keywright/internal/gateway/object"
 
-// share is what the items of a batch with one model have together.
-type share struct{ items, size, maxTokens int64 }
+// Share is what the messages of a batch with one model have together.
+type Share struct {
+	Items     int64
+	Size      int64 // in bytes
+	MaxTokens int64
+}
 
 // maxNamed bounds the different objects that one request names, and maxBatchModels the models of a batch.
 const (
@@ -132,12 +136,12 @@ const (
 )
 
 // wants reports whether the value of the last name matters when it is a string.
-func (l *look) wants() bool {
-	if l.kinds[l.depth-1] != '{' {
+func (b *Body) wants() bool {
+	if b.kinds[b.depth-1] != '{' {
 		return false
 	}
-	r := l.roles[l.depth-1]
-	switch l.name {
+	r := b.roles[b.depth-1]
+	switch b.name {
 	case wordModel:
 		return r == roleMessage
 	case wordFileID, wordSkillID:
@@ -156,87 +160,87 @@ func (l *look) wants() bool {
 }
 
 // value takes a string that matters.
-func (l *look) value(s string) {
-	switch l.name {
+func (b *Body) value(s string) {
+	switch b.name {
 	case wordModel:
-		l.model = s
+		b.Model = s
 	case wordFileID:
-		l.names(object.File, s)
+		b.names(object.File, s)
 	case wordContainer, wordID:
-		l.names(object.Container, s)
+		b.names(object.Container, s)
 	case wordPrevious:
-		l.names(object.Thread, s)
+		b.names(object.Thread, s)
 	case wordSkillID:
-		if l.roles[l.depth-1] == roleSkill && len(l.skills) < maxBatchModels {
-			l.skills = append(l.skills, s)
+		if b.roles[b.depth-1] == roleSkill && len(b.skills) < maxBatchModels {
+			b.skills = append(b.skills, s)
 			return
 		}
-		l.names(object.Skill, s)
+		b.names(object.Skill, s)
 	case wordType:
 		switch {
-		case l.roles[l.depth-1] == roleTool:
-			l.server = l.server || s != "custom"
-		case s == "anthropic" && l.kept != skillCustom:
-			l.kept = skillPublished
+		case b.roles[b.depth-1] == roleTool:
+			b.Server = b.Server || s != "custom"
+		case s == "anthropic" && b.kept != skillCustom:
+			b.kept = skillPublished
 		default:
-			l.kept = skillCustom
+			b.kept = skillCustom
 		}
 	}
 }
 
 // names notes an object.
-func (l *look) names(kind, id string) {
+func (b *Body) names(kind, id string) {
 	if !object.PlainID(id) {
-		l.odd = true
+		b.Odd = true
 		return
 	}
-	if l.named == nil {
-		l.named = map[object.Name]struct{}{}
+	if b.Named == nil {
+		b.Named = map[object.Name]struct{}{}
 	}
-	if l.named[object.Name{Kind: kind, ID: id}] = struct{}{}; len(l.named) > maxNamed {
-		l.err = "it names too many objects"
+	if b.Named[object.Name{Kind: kind, ID: id}] = struct{}{}; len(b.Named) > maxNamed {
+		b.err = "it names too many objects"
 	}
 }
 
 // begin and end are called for every part.
-func (l *look) begin(r role) {
+func (b *Body) begin(r role) {
 	switch r {
 	case roleMessage:
-		l.seen, l.from = 0, l.at
-		l.model, l.maxTokens, l.stream = "", 0, false
+		b.seen, b.from = 0, b.at
+		b.Model, b.MaxTokens, b.Stream = "", 0, false
 	case roleSkill:
-		l.skills, l.kept = l.skills[:0], skillSilent
+		b.skills, b.kept = b.skills[:0], skillSilent
 	}
 }
 
-func (l *look) end(r role) {
+func (b *Body) end(r role) {
 	switch r {
 	case roleSkill:
 		kind := object.Skill
-		if l.kept == skillPublished {
+		if b.kept == skillPublished {
 			kind = object.Published
 		}
-		for _, id := range l.skills {
-			l.names(kind, id)
+		for _, id := range b.skills {
+			b.names(kind, id)
 		}
 	case roleMessage:
-		if !l.batch {
+		if !b.Batch {
 			return
 		}
-		s := l.items[l.model]
+		s := b.Items[b.Model]
 		if s == nil {
-			if l.items == nil {
-				l.items = map[string]*share{}
+			if b.Items == nil {
+				b.Items = map[string]*Share{}
 			}
-			if len(l.items) >= maxBatchModels {
-				l.err = "it names too many models"
+			if len(b.Items) >= maxBatchModels {
+				b.err = "it names too many models"
 				return
 			}
-			s = &share{}
-			l.items[l.model] = s
+			s = &Share{}
+			b.Items[b.Model] = s
 		}
-		s.items++
-		s.size += l.at - l.from + 1
-		s.maxTokens += l.maxTokens
+		s.Items++
+		s.Size += b.at - b.from + 1
+		s.MaxTokens += b.MaxTokens
 	}
 }
