@@ -131,6 +131,10 @@ func (g *Gateway) take(w http.ResponseWriter, r *http.Request, x *exchange, call
 		return &refusal{status: http.StatusBadRequest, message: "the request body did not come whole", row: "body"}
 	}
 	x.body = b
+	if len(r.Trailer) > 0 {
+		b.done()
+		return &refusal{status: http.StatusBadRequest, message: "trailers are not served", row: "form"}
+	}
 	if l != nil {
 		if !b.replayable() {
 			if x.app.guarded() || len(caller.Models) > 0 || l.Batch {
@@ -186,7 +190,7 @@ func (g *Gateway) checkForm(r *http.Request) *refusal {
 	bad := func(what string) *refusal {
 		return &refusal{status: http.StatusBadRequest, message: what, row: "form"}
 	}
-	raw, _, _ := strings.Cut(r.RequestURI, "?")
+	raw, query, _ := strings.Cut(r.RequestURI, "?")
 	switch {
 	case r.Method == http.MethodConnect || r.Method == http.MethodTrace:
 		return &refusal{status: http.StatusMethodNotAllowed, message: "the method is not served", row: "method"}
@@ -194,6 +198,8 @@ func (g *Gateway) checkForm(r *http.Request) *refusal {
 		return bad("the request line must hold a path alone")
 	case crooked(raw) || r.URL.RawPath != "" || r.URL.Path != raw:
 		return bad("the path has characters that no path of the provider has")
+	case crookedQuery(query):
+		return bad("the query has characters that must be escaped")
 	case r.Header.Get("Upgrade") != "" || hasToken(r.Header["Connection"], "upgrade"):
 		return bad("upgrades are not served")
 	case len(r.Trailer) > 0 || r.Header.Get("Trailer") != "":
@@ -276,6 +282,7 @@ func (g *Gateway) rewrite(p *httputil.ProxyRequest) {
 	u.Path += x.path
 	u.RawQuery = p.In.URL.RawQuery
 	p.Out.URL, p.Out.Host = &u, u.Host
+	p.Out.TransferEncoding, p.Out.Trailer = nil, nil // the body was taken, and is sent anew with its length
 	h := p.Out.Header
 	for name := range h {
 		if private(name) {
@@ -292,10 +299,13 @@ func (g *Gateway) rewrite(p *httputil.ProxyRequest) {
 func private(name string) bool {
 	switch name {
 	case "Authorization", "X-Api-Key", "Api-Key", "Anthropic-Workspace-Id", "Cookie", "Cookie2", "Forwarded", "X-Real-Ip", "Via", "Origin", "Referer",
-		"Anthropic-Dangerous-Direct-Browser-Access", "Accept-Encoding", "Expect", "Te", "Trailer", "Content-Length", "Prefer",
+		"Anthropic-Dangerous-Direct-Browser-Access", "Accept-Encoding", "Expect", "Te", "Trailer", "Content-Length", "Http2-Settings", "Prefer",
 		"Traceparent", "Tracestate", "Baggage", "B3",
 		"X-Http-Method-Override", "X-Http-Method", "X-Method-Override", "X-Original-Url", "X-Rewrite-Url":
 		return true
+	}
+	if strings.IndexByte(name, '_') >= 0 {
+		return true // some servers read it as "-", so that X_Api_Key would be another key
 	}
 	return strings.HasPrefix(name, "X-B3-") || strings.HasPrefix(name, "X-Forwarded") || strings.HasPrefix(name, "Proxy-") || strings.HasPrefix(name, "Sec-") || strings.HasPrefix(name, "Cf-")
 }

@@ -3,7 +3,6 @@ package gateway
 import (
 	"bufio"
 	"bytes"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -73,117 +72,6 @@ func (w *world) probed2() {
 }
 
 func (w *world) host() string { return strings.TrimPrefix(w.url, "http://") }
-
-func TestHostilePaths(t *testing.T) {
-	w, reached := hostile(t, nil)
-	for _, path := range []string{
-		"/v1/organizations", "/v1/organizations/api_keys", "/v1/compliance/activities", "/v1/oauth/token", "/v1/models/../organizations/me",
-		"/v1/models/..%2forganizations", "/v1/%6frganizations", "/v1//organizations", "//v1/organizations", "/v1/models/%2e%2e/organizations", "/v1/messages/../organizations",
-		"/v1/models/..;/organizations", "/v1/models;x/organizations", "/v1/models\\..\\organizations", "/v1/models/a/b", "/v1/models/", "/v1/models/.", "/v1/models/..",
-		"/V1/models", "/v1/models%00", "/v1/models%0d%0aX:y", "/v1/./models", "/v1/models/", "/", "/metrics", "/status", "/debug/pprof", "/v1/messages/batches", "/v1/files", "/v1/skills",
-	} {
-		for _, method := range []string{"GET", "POST"} {
-			for _, s := range w.raw(method + " " + path + " HTTP/1.1\r\nHost: " + w.host() + "\r\nConnection: close\r\nContent-Length: 0\r\n\r\n") {
-				if s < 400 || s > 499 {
-					t.Errorf("%s %q: %d", method, path, s)
-				}
-			}
-		}
-	}
-	if n := reached.Load(); n != 0 {
-		t.Errorf("%d requests reached the provider", n)
-	}
-}
-
-func TestHostileAbsoluteForm(t *testing.T) {
-	w, reached := hostile(t, nil)
-	for _, line := range []string{
-		"GET http://127.0.0.1/v1/models", "GET http://" + w.host() + "/v1/models", "GET https://api.example.com/v1/organizations", "GET *", "OPTIONS *",
-		"CONNECT api.example.com:443", "TRACE /v1/models", "GET v1/models",
-	} {
-		for _, s := range w.raw(line + " HTTP/1.1\r\nHost: " + w.host() + "\r\nConnection: close\r\n\r\n") {
-			// net/http answers OPTIONS * by itself, with nothing in it.
-			if line != "OPTIONS *" && (s < 400 || s > 499) {
-				t.Errorf("%q: %d", line, s)
-			}
-		}
-	}
-	if n := reached.Load(); n != 0 {
-		t.Errorf("%d requests reached the provider", n)
-	}
-}
-
-func TestHostileSmuggling(t *testing.T) {
-	w, reached := hostile(t, nil)
-	inner := "GET /v1/organizations HTTP/1.1\r\nHost: x\r\n\r\n"
-	for name, head := range map[string]string{
-		"two lengths":              "Content-Length: 5\r\nContent-Length: 6\r\n",
-		"length with a plus":       "Content-Length: +5\r\n",
-		"length in hex":            "Content-Length: 0x5\r\n",
-		"chunked twice":            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
-		"chunked behind another":   "Transfer-Encoding: gzip, chunked\r\n",
-		"identity":                 "Transfer-Encoding: identity\r\n",
-		"chunked with a tab":       "Transfer-Encoding:\tchunked, identity\r\n",
-		"blank before the colon":   "Transfer-Encoding : chunked\r\n",
-		"folded line":              "X-A: b\r\n chunked\r\n",
-		"upgrade":                  "Upgrade: h2c\r\nConnection: Upgrade\r\n",
-		"trailers":                 "Transfer-Encoding: chunked\r\nTrailer: X-Api-Key\r\n",
-		"a bare carriage return":   "X-A: b\rX-Api-Key: c\r\n",
-		"a zero byte":              "X-A: b\x00c\r\n",
-		"two hosts":                "Host: other\r\n",
-		"the header twice":         "X-Api-Key: a\r\nX-Api-Key: b\r\n",
-		"compressed body":          "Content-Encoding: gzip\r\n",
-		"an unknown length coding": "Transfer-Encoding: xchunked\r\n",
-	} {
-		t.Run(name, func(t *testing.T) {
-			got := w.raw("POST /v1/messages HTTP/1.1\r\nHost: " + w.host() + "\r\n" + head + "\r\n" + inner)
-			for _, s := range got {
-				if s < 400 || s > 599 {
-					t.Errorf("got %v", got)
-				}
-			}
-		})
-	}
-	// Both framings at once: chunked wins, the rest is another request, and neither reaches the provider's administration.
-	for _, s := range w.raw("POST /v1/messages HTTP/1.1\r\nHost: " + w.host() + "\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + inner) {
-		if s < 400 {
-			t.Errorf("got %d", s)
-		}
-	}
-	if n := reached.Load(); n != 0 {
-		t.Errorf("%d requests reached the provider", n)
-	}
-}
-
-func TestHostileHeaderInjection(t *testing.T) {
-	var seen atomic.Pointer[http.Request]
-	w := upstream(t, func(rw http.ResponseWriter, r *http.Request) {
-		if r.Method == "POST" {
-			seen.Store(r)
-		}
-	}, nil)
-	k, _ := w.key("primary", simulator.CreateKey{})
-	w.swap(Set{Keys: []Key{k}})
-	w.raw("POST /v1/messages HTTP/1.1\r\nHost: " + w.host() + "\r\nConnection: close\r\nConnection: x-api-key, anthropic-version, anthropic-workspace-id\r\nanthropic-version: 2023-06-01\r\n" +
-		"x-API-key: mine\r\nAUTHORIZATION: Bearer mine\r\nX_Api_Key: mine\r\nX-Original-URL: /v1/organizations\r\nX-HTTP-Method-Override: DELETE\r\n" +
-		fmt.Sprintf("Content-Length: %d\r\n\r\n%s", len(hello), hello))
-	r := seen.Load()
-	if r == nil {
-		t.Fatal("the request did not arrive")
-	}
-	// Connection: x-api-key must not strip the key that was set here.
-	if got := r.Header["X-Api-Key"]; len(got) != 1 || got[0] != k.Value.RevealString() {
-		t.Error("the key did not arrive exactly once")
-	}
-	for _, h := range []string{"Authorization", "X-Original-Url", "X-Http-Method-Override"} {
-		if r.Header.Get(h) != "" {
-			t.Errorf("%s went through", h)
-		}
-	}
-	if r.RequestURI != "/v1/messages" {
-		t.Error(r.RequestURI)
-	}
-}
 
 func TestHostileBrowser(t *testing.T) {
 	w, reached := hostile(t, func(o *Options) { o.Origins = []string{"http://app.example"} })
@@ -394,71 +282,6 @@ func TestEarlyAnswer(t *testing.T) {
 			t.Fatal(a.body)
 		}
 	}
-}
-
-func FuzzStream(f *testing.F) {
-	f.Add([]byte("event: message_start\ndata: {}\n\nevent: content_block_delta\ndata: {}\n\nevent: message_stop\ndata: {}\n\n"), 7)
-	f.Add([]byte("event: error\r\ndata: {\"type\":\"error\"}\r\n\r\n"), 1)
-	f.Fuzz(func(t *testing.T, in []byte, step int) {
-		step = max(step, 1)%4096 + 1
-		s := &stream{ctx: t.Context(), body: io.NopCloser(&stepped{in, step}), x: &exchange{}, g: &Gateway{metrics: newMetrics()}}
-		out, err := io.ReadAll(s)
-		if err != nil {
-			t.Fatal(err)
-		}
-		cut := errorEvent("api_error", "keywright gateway: the provider broke the stream off before its end")
-		if s.x.cut {
-			if !bytes.HasSuffix(out, cut) {
-				t.Fatal("a cut without an error event")
-			}
-			out = out[:len(out)-len(cut)]
-		} else if !s.whole {
-			t.Fatal("a clean end without message_stop")
-		}
-		// What comes out is the start of what came in, up to the end of an event or all of it.
-		if !bytes.HasPrefix(in, out) {
-			t.Fatal("the stream was changed")
-		}
-	})
-}
-
-type stepped struct {
-	b []byte
-	n int
-}
-
-func (s *stepped) Read(p []byte) (int, error) {
-	if len(s.b) == 0 {
-		return 0, io.EOF
-	}
-	n := copy(p[:min(len(p), s.n)], s.b)
-	s.b = s.b[n:]
-	return n, nil
-}
-
-func FuzzHeadersAndPath(f *testing.F) {
-	f.Add("/v1/messages", "X-A", "b")
-	f.Add("/v1/models/..%2f", "Connection", "x-api-key")
-	f.Add("/v1/skills/skill_1/versions/1/content", "Connection", "x-api-key")
-	f.Add("/v1/files//content", "Connection", "x-api-key")
-	f.Fuzz(func(t *testing.T, path, name, value string) {
-		g := &Gateway{}
-		g.rules.Store(&ruleBook{routes: mustRoutes(t)})
-		if r, _, _ := g.find("GET", path); r != nil && !crooked(path) {
-			administration := forbidden(path) && r.kind == ""
-			if administration || path != r.path && !strings.Contains(r.path, "{}") || strings.Contains(path, "..") || strings.Count(path, "/") != strings.Count(r.path, "/") {
-				t.Fatalf("%q is served", path)
-			}
-		}
-		canonical := http.CanonicalHeaderKey(name)
-		switch strings.ToLower(canonical) {
-		case "authorization", "x-api-key", "cookie", "anthropic-workspace-id", "forwarded", "x-forwarded-for", "proxy-authorization", "origin":
-			if !private(canonical) && canonical == http.CanonicalHeaderKey(strings.ToLower(name)) {
-				t.Fatalf("%q goes out", canonical)
-			}
-		}
-		_ = value
-	})
 }
 
 func mustRoutes(t *testing.T) *routeTable {

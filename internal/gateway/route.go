@@ -169,6 +169,16 @@ func crooked(path string) bool {
 	return false
 }
 
+// crookedQuery reports whether a raw query has what would end it, or its line, for somebody else: HTTP/2 lets it through.
+func crookedQuery(query string) bool {
+	for i := range len(query) {
+		if c := query[i]; c <= ' ' || c >= 0x7f || c == '#' {
+			return true
+		}
+	}
+	return false
+}
+
 // find gives the route of a request, and the first id in its path. Without a route, known says that another method has one.
 func (g *Gateway) find(method, path string) (r *route, id string, known bool) {
 	routes := g.rules.Load().routes

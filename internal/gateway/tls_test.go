@@ -84,24 +84,31 @@ func secured(t *testing.T, upstream http.Handler, roots *x509.CertPool) (*world,
 		roots = a.pool
 	}
 	w := start(t, simulator.Options{}, func(o *Options) { o.Upstream, o.RootCAs = up.URL, roots })
+	client, base := w.listenTLS(a)
+	return w, client, base
+}
+
+// listenTLS serves on a listener with TLS too, until the test ends, and gives a client that speaks HTTP/2 to it.
+func (w *world) listenTLS(a *authority) (*http.Client, string) {
+	w.t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		w.t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() {
-		done <- w.g.Serve(ctx, l, &tls.Config{Certificates: []tls.Certificate{a.server(t)}, MinVersion: tls.VersionTLS12}, 5*time.Second)
+		done <- w.g.Serve(ctx, l, &tls.Config{Certificates: []tls.Certificate{a.server(w.t)}, MinVersion: tls.VersionTLS12}, 5*time.Second)
 	}()
 	tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: a.pool, MinVersion: tls.VersionTLS12}, ForceAttemptHTTP2: true}
-	t.Cleanup(func() {
+	w.t.Cleanup(func() {
 		tr.CloseIdleConnections()
 		cancel()
 		if err := <-done; err != nil {
-			t.Errorf("serve TLS: %v", err)
+			w.t.Errorf("serve TLS: %v", err)
 		}
 	})
-	return w, &http.Client{Transport: tr}, "https://" + l.Addr().String()
+	return &http.Client{Transport: tr}, "https://" + l.Addr().String()
 }
 
 // send makes a message request over HTTP/2.
