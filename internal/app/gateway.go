@@ -118,6 +118,7 @@ func RunGateway(ctx context.Context, o GatewayOptions) (err error) {
 	options.Queue = o.Queue.options(o.StateDir)
 	rules := r.rules(o)
 	options.Hosts, options.Origins, options.Allow, options.Identify, options.Apps, options.Default = rules.Hosts, rules.Origins, rules.Allow, rules.Identify, rules.Apps, rules.Default
+	options.CacheBytes, options.CacheTime, options.ReturnStep = rules.CacheBytes, rules.CacheTime, rules.ReturnStep
 	spans, err := tracing.Start(ctx, tracing.Options{Endpoint: o.Collector, Version: o.Version, Log: o.Log})
 	if err != nil {
 		return err

@@ -31,7 +31,10 @@ func ConfiguredGateway(ctx context.Context, c *config.Config, log *slog.Logger) 
 	o := GatewayOptions{
 		Listen: g.Listen, Upstream: g.Upstream, Open: g.Open, Tokens: g.Identities.Tokens, StateDir: g.StateDir, AccessLog: g.AccessLog, Grace: g.Grace, Log: log,
 		Source: gateway.Source{Dir: c.Dir, Development: g.Development, Groups: map[string]gateway.Group{}},
-		Rules:  gateway.Rules{Hosts: g.Hosts, Origins: g.Origins, Allow: g.Allow, Apps: map[string]gateway.App{}},
+		Rules: gateway.Rules{
+			Hosts: g.Hosts, Origins: g.Origins, Allow: g.Allow, Apps: map[string]gateway.App{},
+			CacheBytes: int64(g.Cache.Mebibytes) << 20, CacheTime: g.Cache.Keep, ReturnStep: g.ReturnStep,
+		},
 	}
 	for name, group := range g.Groups {
 		o.Source.Groups[name] = gateway.Group{On401: group.On401, OnLimits: group.OnLimits, On403: group.On403, AllowBreak: group.AllowBreak}

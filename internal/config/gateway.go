@@ -28,6 +28,8 @@ type Gateway struct {
 	Open        bool                     `yaml:"open" default:"false" help:"Serve every process of the gateway's own user without an identity, on loopback or a Unix socket."`
 	Apps        map[string]App           `yaml:"apps" help:"What an application may do, by its name."`
 	Others      App                      `yaml:"other_apps" help:"What an application may do that apps does not name. Without it there are no limits."`
+	Cache       GatewayCache             `yaml:"cache" help:"How much is kept of the answers that the cache of an application names, and for how long."`
+	ReturnStep  time.Duration            `yaml:"return_step" help:"How long each of the two steps lasts by which a gateway that was degraded lets callers through again, 10 of a hundred and 50. Without it a tenth of the time that it was degraded, between 1s and 30s, and no step after an outage of less than ten seconds."`
 	Queue       *GatewayQueue            `yaml:"queue" help:"Keep requests of callers that prefer not to wait (Prefer: respond-async), encrypted, in the state directory of the gateway. Without it there is no queue."`
 	Traces      *GatewayTraces           `yaml:"traces" help:"Where spans of requests and attempts go. Without it the OTEL_* variables of the environment say."`
 	Prices      string                   `yaml:"prices" help:"File with a dated table of prices, for cost_per_day."`
@@ -80,8 +82,14 @@ type App struct {
 	RequestsPerMinute int      `yaml:"requests_per_minute" help:"How many requests it may make in a minute."`
 	Concurrent        int      `yaml:"concurrent" help:"How many requests it may have at one time."`
 	TokensPerMinute   int      `yaml:"tokens_per_minute" help:"How many tokens it may use in a minute, in and out; reserved before a request, settled after it."`
-	Cache             []string `yaml:"cache" help:"Routes whose answers are kept for ten minutes and given to an identical request while the provider is down: messages, count_tokens, models. Without it none."`
+	Cache             []string `yaml:"cache" help:"Routes whose answers are kept for a time and given to an identical request while the provider is down: messages, count_tokens, models. Without it none."`
 	CostPerDay        float64  `yaml:"cost_per_day" help:"What it may cost in a day of UTC, in the currency of prices."`
+}
+
+// GatewayCache bounds the answers that are kept in memory, for all applications together.
+type GatewayCache struct {
+	Mebibytes int           `yaml:"mebibytes" default:"64" help:"How much memory they take, in MiB. One answer may take an eighth of it, and 1 MiB at most."`
+	Keep      time.Duration `yaml:"keep" default:"10m" help:"How old an answer may become."`
 }
 
 // GatewayQueue bounds the queue. What is zero has the default of the gateway.
@@ -168,6 +176,9 @@ func (c *Config) resolveGateway(abs func(string) string) {
 	}
 }
 
+// maxCache is the largest cache of a gateway, in MiB.
+const maxCache = 16 << 10
+
 var (
 	appNameRE = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 	allowRE   = regexp.MustCompile(`^(GET|POST) /v1/[A-Za-z0-9._/-]*[A-Za-z0-9_-]$`)
@@ -210,6 +221,12 @@ func (c *Config) judgeGateway(r *reader) {
 		if min(q.Entries, q.PerApp, q.Parallel) < 0 {
 			r.badAt(".gateway.queue", "leave it out for the default", `a bound of "queue" cannot be less than nothing`)
 		}
+	}
+	if n := g.Cache.Mebibytes; n < 1 || n > maxCache {
+		r.badAt(".gateway.cache.mebibytes", "64", `"mebibytes" in "cache" is 1 to %d; an application keeps nothing without a cache of its own`, maxCache)
+	}
+	if g.Cache.Keep <= 0 {
+		r.badAt(".gateway.cache.keep", "10m", `"keep" in "cache" must be longer than nothing`)
 	}
 	if t := g.Traces; t != nil {
 		if why := badURL(t.Endpoint); why != "" {

@@ -40,6 +40,8 @@ gateway:
   apps:
     web: { models: ["claude-haiku-*"], routes: [messages], requests_per_minute: 600, concurrent: 20, tokens_per_minute: 100000, cost_per_day: 12.5 }
   other_apps: { concurrent: 1, cache: [models] }
+  cache: { mebibytes: 8, keep: 1h30m }
+  return_step: 45s
   queue: { master_key: "file:queue.key", per_app: 10, keep: 1h }
   traces: { endpoint: "http://127.0.0.1:4318" }
   prices: prices.yaml
@@ -71,6 +73,9 @@ func TestGatewaySection(t *testing.T) {
 	if g.Queue.MasterKey != "file:/dir/queue.key" || g.Queue.PerApp != 10 || g.Queue.Keep != time.Hour || g.Traces.Upstream || g.Others.Cache[0] != "models" {
 		t.Errorf("queue %+v, traces %+v, others %+v", g.Queue, g.Traces, g.Others)
 	}
+	if g.Cache != (GatewayCache{8, 90 * time.Minute}) || g.ReturnStep != 45*time.Second {
+		t.Errorf("cache %+v, step %v", g.Cache, g.ReturnStep)
+	}
 	if g.TLS.ClientCA != "/dir/ca.pem" || g.TLS.Key != "/dir/key.pem" {
 		t.Errorf("tls: %+v", g.TLS)
 	}
@@ -78,7 +83,8 @@ func TestGatewaySection(t *testing.T) {
 		t.Error("a gateway comes from nowhere")
 	}
 	small := must(t, "organization: acme\nkeys: { app: { class: development, owner: d@e.example } }\ngateway: { keys: [ { key: app, source: \"file:a.key\" } ] }\n").Gateway
-	if small.Listen != "127.0.0.1:8787" || small.Grace != 30*time.Second || !small.Identities.Tokens || small.Serve || small.Upstream != "https://api.anthropic.com" {
+	if small.Listen != "127.0.0.1:8787" || small.Grace != 30*time.Second || !small.Identities.Tokens || small.Serve || small.Upstream != "https://api.anthropic.com" ||
+		small.Cache != (GatewayCache{64, 10 * time.Minute}) || small.ReturnStep != 0 {
 		t.Errorf("defaults: %+v", small)
 	}
 	shown, err := Show(must(t, withGateway))
@@ -115,6 +121,10 @@ func TestGatewayProblems(t *testing.T) {
 		{"    web: {", "    we b: {", "an application cannot be called"},
 		{"cache: [models]", "cache: [batches]", "answers of the route \"batches\" are never kept"},
 		{"file:queue.key", "queue.key", "names no way to a key"},
+		{"mebibytes: 8", "mebibytes: 0", `"mebibytes" in "cache" is 1 to 16384`},
+		{"mebibytes: 8", "mebibytes: 16385", `"mebibytes" in "cache" is 1 to 16384`},
+		{"keep: 1h30m", "keep: 0s", `"keep" in "cache" must be longer than nothing`},
+		{"return_step: 45s", "return_step: -1s", `"return_step" in "gateway" is no length of time`},
 		{"per_app: 10", "per_app: -10", "cannot be less than nothing"},
 		{"http://127.0.0.1:4318", "http://collector.example", `"endpoint" in "traces": plain http`},
 		{"grace: 10s", "grace: 0", "must be longer than nothing"},

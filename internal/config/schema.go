@@ -229,6 +229,7 @@ func Reference() string {
 		{"gateway: identities", reflect.TypeFor[Identities]()},
 		{"gateway: identities: oidc", reflect.TypeFor[OIDC]()},
 		{"gateway: apps and other_apps", reflect.TypeFor[App]()},
+		{"gateway: cache", reflect.TypeFor[GatewayCache]()},
 		{"gateway: queue", reflect.TypeFor[GatewayQueue]()},
 		{"gateway: traces", reflect.TypeFor[GatewayTraces]()},
 		{"gateway: tls", reflect.TypeFor[GatewayTLS]()},

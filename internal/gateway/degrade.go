@@ -160,11 +160,12 @@ func (g *Gateway) goBack(c Cause, model string) bool {
 	}
 	e := *d.list[i]
 	e.returning = time.Now()
-	if short := e.returning.Sub(e.since) < blip && g.o.ReturnStep <= 0; c == CauseNoKey || c == CauseBreaker && short {
+	step := g.rules.Load().ReturnStep
+	if short := e.returning.Sub(e.since) < blip && step == 0; c == CauseNoKey || c == CauseBreaker && short {
 		g.over(i, &e, e.returning)
 		return true
 	}
-	if e.step = g.o.ReturnStep; e.step <= 0 {
+	if e.step = step; step == 0 {
 		e.step = min(max(e.returning.Sub(e.since)/10, minStep), maxStep)
 	}
 	d.list[i] = &e

@@ -206,6 +206,65 @@ func TestBlip(t *testing.T) {
 	})
 }
 
+// TestConfigureDegraded: how degraded mode serves may change while the gateway runs.
+func TestConfigureDegraded(t *testing.T) {
+	apps := map[string]App{"a": {Cache: []string{"messages"}}}
+	inBubble(t, func(o *Options) { o.Apps, o.CacheTime = apps, time.Minute }, func(b *bubble) {
+		t := b.t
+		configure := func(bytes int64, keep, step time.Duration) {
+			t.Helper()
+			if err := b.g.Configure(Rules{Hosts: b.o.Hosts, Identify: b.o.Identify, Apps: apps, CacheBytes: bytes, CacheTime: keep, ReturnStep: step}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		b.answers(echo)
+		b.want(200, "POST", "/v1/messages", "a", hello)
+		if err := b.g.Declare(t.Context(), "maintenance", time.Time{}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(50 * time.Second)
+		b.want(200, "POST", "/v1/messages", "a", hello)
+		time.Sleep(15 * time.Second)
+		b.want(503, "POST", "/v1/messages", "a", hello)
+		if err := b.g.Restore(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		configure(0, 0, 40*time.Second) // too late for this way back
+		time.Sleep(21 * time.Second)
+		synctest.Wait()
+		if s := b.public(); s.Status != "ok" {
+			t.Fatalf("%+v", s)
+		}
+		b.want(200, "POST", "/v1/messages", "a", hello)
+		if err := b.g.Declare(t.Context(), "maintenance", time.Time{}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Minute)
+		b.want(200, "POST", "/v1/messages", "a", hello) // ten minutes, since nothing else is said
+		configure(1, 0, 40*time.Second)
+		b.want(503, "POST", "/v1/messages", "a", hello)
+		if err := b.g.Restore(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for _, share := range []int64{10, 50} {
+			if s := b.public(); len(s.Degraded) != 1 || s.Degraded[0].Share != share {
+				t.Errorf("share %d: %+v", share, s)
+			}
+			time.Sleep(40 * time.Second)
+			synctest.Wait()
+		}
+		if s := b.public(); s.Status != "ok" {
+			t.Errorf("%+v", s)
+		}
+		for _, r := range []Rules{{CacheBytes: -1}, {CacheTime: -1}, {ReturnStep: -1}} {
+			r.Identify = b.o.Identify
+			if err := b.g.Configure(r); !fault.Is(err, fault.Invalid) {
+				t.Errorf("%+v: %v", r, err)
+			}
+		}
+	})
+}
+
 // TestAdminDegrade asks over the status socket's handler.
 func TestAdminDegrade(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {

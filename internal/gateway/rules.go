@@ -1,22 +1,31 @@
 package gateway
 
 import (
+	"cmp"
 	"maps"
 	"reflect"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/keywright/keywright/internal/fault"
 	"github.com/keywright/keywright/internal/gateway/identity"
 )
 
-// Rules are the options that may change while a Gateway runs: who may call, from where, and what.
+// Rules are the options that may change while a Gateway runs: who may call, from where, and what, and how it serves while it is degraded.
 type Rules struct {
 	Hosts, Origins, Allow []string
 	Identify              []identity.Identifier
 	Apps                  map[string]App
 	Default               App
+	// CacheBytes bounds the answers that are kept in memory for App.Cache, CacheTime their age. Zero means the defaults. A smaller bound
+	// drops at once what is beyond it.
+	CacheBytes int64
+	CacheTime  time.Duration
+	// ReturnStep is how long each step of the way back from degraded mode lasts; zero means a tenth of the time that it was degraded, between
+	// one second and 30, and no step at all after a breaker was open for less than ten seconds. A way back that has begun keeps its step.
+	ReturnStep time.Duration
 }
 
 // ruleBook is what is in force. It is not changed.
@@ -32,6 +41,10 @@ func (g *Gateway) Configure(r Rules) error {
 	if !g.o.Open && len(r.Identify) == 0 {
 		return fault.New(fault.Invalid, "configure gateway: nobody could call it", fault.Hint("configure who may call, or use --open for your own processes alone"))
 	}
+	if r.CacheBytes < 0 || r.CacheTime < 0 || r.ReturnStep < 0 {
+		return fault.New(fault.Invalid, "configure gateway: a bound of degraded mode is less than nothing")
+	}
+	r.CacheBytes, r.CacheTime = cmp.Or(r.CacheBytes, DefaultCacheBytes), cmp.Or(r.CacheTime, DefaultCacheTime)
 	routes, err := routing(r.Allow)
 	if err != nil {
 		return err
@@ -50,6 +63,7 @@ func (g *Gateway) Configure(r Rules) error {
 	g.rulesMu.Lock()
 	defer g.rulesMu.Unlock()
 	g.rules.Store(book)
+	g.cache.Limit(r.CacheBytes, r.CacheTime)
 	g.apps.Range(func(name, state any) bool {
 		old := state.(*appState)
 		if fresh := book.of(old.name); !reflect.DeepEqual(fresh, old.App) {

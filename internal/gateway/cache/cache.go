@@ -24,10 +24,9 @@ const overhead = 512
 
 // Cache is a bounded set of answers. All methods may be called from several goroutines.
 type Cache struct {
-	most int64
-	ttl  time.Duration
-
 	mu    sync.Mutex
+	most  int64
+	ttl   time.Duration
 	by    map[Key]*list.Element
 	order *list.List // of *item, the oldest first
 	bytes int64
@@ -43,24 +42,43 @@ func New(most int64, ttl time.Duration) *Cache {
 	return &Cache{most: most, ttl: ttl, by: map[Key]*list.Element{}, order: list.New()}
 }
 
+// Limit changes the bounds. What is beyond them is dropped, the oldest first.
+func (c *Cache) Limit(most int64, ttl time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.most, c.ttl = most, ttl
+	c.fit()
+}
+
+// fit drops the oldest answers until the rest has room. The caller holds mu.
+func (c *Cache) fit() {
+	for c.bytes > c.most {
+		c.drop(c.order.Front())
+	}
+}
+
 // Largest is how many bytes the body of an answer may have to be kept.
-func (c *Cache) Largest() int64 { return min(c.most/8, 1<<20) }
+func (c *Cache) Largest() int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.largest()
+}
+
+func (c *Cache) largest() int64 { return min(c.most/8, 1<<20) }
 
 // Put keeps an answer in place of the one before. The oldest ones make room; one that is too large is not kept.
 func (c *Cache) Put(k Key, a Answer) {
-	if int64(len(a.Body)) > c.Largest() {
-		return
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if int64(len(a.Body)) > c.largest() {
+		return
+	}
 	if e := c.by[k]; e != nil {
 		c.drop(e)
 	}
 	c.by[k] = c.order.PushBack(&item{k, a})
 	c.bytes += size(a)
-	for c.bytes > c.most {
-		c.drop(c.order.Front())
-	}
+	c.fit()
 	for e := c.order.Front(); e != nil && a.At.Sub(e.Value.(*item).At) >= c.ttl; e = c.order.Front() {
 		c.drop(e)
 	}

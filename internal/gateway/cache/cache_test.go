@@ -42,6 +42,34 @@ func TestCache(t *testing.T) {
 	}
 }
 
+// TestLimit: smaller bounds drop what is beyond them, the oldest first, and larger ones keep more.
+func TestLimit(t *testing.T) {
+	now := time.Unix(1000, 0)
+	c := New(0, 0)
+	put := func(k byte, size int) { c.Put(Key{k}, Answer{Body: make([]byte, size), At: now.Add(time.Duration(k) * time.Minute)}) }
+	has := func(k byte, at time.Duration) bool { _, ok := c.Get(Key{k}, now.Add(at)); return ok }
+	put(0, 1)
+	if n, _ := c.Size(); n != 0 || c.Largest() != 0 {
+		t.Error("a cache without room kept something")
+	}
+	c.Limit(80<<10, 10*time.Minute)
+	for k := range byte(4) {
+		put(k, 9<<10)
+	}
+	c.Limit(20<<10, 10*time.Minute)
+	if n, b := c.Size(); n != 2 || b > 20<<10 || has(1, 0) || !has(2, 0) || !has(3, 0) || c.Largest() != 20<<10/8 {
+		t.Errorf("%d, %d", n, b)
+	}
+	c.Limit(80<<10, time.Minute)
+	if has(2, 3*time.Minute+30*time.Second) || !has(3, 3*time.Minute+30*time.Second) {
+		t.Error("the shorter time does not hold for what was there")
+	}
+	c.Limit(16<<20, time.Hour)
+	if put(5, 1<<20); !has(5, 6*time.Minute) {
+		t.Error("a larger answer has no room")
+	}
+}
+
 func TestCacheFromManyGoroutines(t *testing.T) {
 	c := New(64<<10, time.Minute)
 	now := time.Now()
