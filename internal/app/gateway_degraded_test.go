@@ -13,6 +13,26 @@ import (
 	"github.com/keywright/keywright/internal/notify"
 )
 
+// TestGatewayTakesItsBounds: what the configuration says of degraded mode reaches the gateway that runs.
+func TestGatewayTakesItsBounds(t *testing.T) {
+	w := newWorld(t, behindGateway+"  cache: { mebibytes: 2, keep: 3m }\n  return_step: 1h\n")
+	a := w.open()
+	w.adopt(a, "one")
+	o, err := ConfiguredGateway(t.Context(), a.Config, a.log)
+	if err != nil || o.Rules.CacheBytes != 2<<20 || o.Rules.CacheTime != 3*time.Minute {
+		t.Fatalf("%+v %v", o.Rules, err)
+	}
+	w.runs(a)
+	client := gateway.NewClient(o.StateDir)
+	if _, err := client.Degrade(t.Context(), "maintenance", time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	s, err := client.Restore(t.Context())
+	if err != nil || len(s.Degraded) != 1 || time.Until(s.Degraded[0].Until) < 50*time.Minute {
+		t.Errorf("the way back: %+v %v", s, err)
+	}
+}
+
 func TestDegradedNotices(t *testing.T) {
 	at := time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
 	events := []event.Event{

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"net"
 	"os"
 	"path/filepath"
@@ -234,10 +235,17 @@ func TestGatewayReloads(t *testing.T) {
 	w.write("other.key", strings.TrimSpace(read(t, filepath.Join(w.dir, "one.key"))))
 	next = o
 	next.Source.Keys = []gateway.SourceKey{{Name: "one", Ref: "file:other.key"}}
+	next.Rules.ReturnStep = time.Hour
 	if err := r.again(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if got := r.Source.Keys[0].Ref; got != "file:other.key" {
 		t.Errorf("the source is %s", got)
+	}
+	if err := errors.Join(r.g.Declare(t.Context(), "maintenance", time.Time{}), r.g.Restore(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	if list := r.g.Status().Degraded; len(list) != 1 || time.Until(list[0].Until) < 50*time.Minute {
+		t.Errorf("the way back: %+v", list)
 	}
 }
