@@ -8,6 +8,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/keywright/keywright/internal/gateway/wire"
 )
 
 // TestAccessLine: every line is one JSON object with the same members, whatever stands in them.
@@ -23,7 +25,7 @@ func TestAccessLine(t *testing.T) {
 	for _, x := range []*exchange{
 		{began: now},
 		{began: now.Add(-time.Second), app: &appState{name: odd}, route: &route{name: "messages"}, model: "claude-haiku-5-5", status: 200, row: "ok", key: "kf_0", role: "primary",
-			attempts: 2, stream: true, usage: usage{input: 3, output: 4}, upstream: time.Millisecond, requestID: "req_1"},
+			attempts: 2, stream: true, usage: wire.Usage{Input: 3, Output: 4}, upstream: time.Millisecond, requestID: "req_1"},
 		{began: now, requestID: "something else"},
 	} {
 		g.writeAccess(r, x, true, now)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/keywright/keywright/internal/gateway/identity"
 	"github.com/keywright/keywright/internal/gateway/inspect"
+	"github.com/keywright/keywright/internal/gateway/wire"
 	"github.com/keywright/keywright/internal/verdict"
 )
 
@@ -195,20 +196,20 @@ func (a *appState) settle(x *exchange) {
 		return
 	}
 	u := x.usage
-	counted := u.input + u.cacheRead + u.cacheWrite
+	counted := u.Input + u.CacheRead + u.CacheWrite
 	switch {
 	case x.cached: // the provider saw nothing of it
-		counted, u = 0, usage{}
-	case fine(x.status) && (counted == 0 && u.output == 0 || x.cut || x.row == "hung up"):
+		counted, u = 0, wire.Usage{}
+	case fine(x.status) && (counted == 0 && u.Output == 0 || x.cut || x.row == "hung up"):
 		return
 	case x.route.does == doesMake && x.attempts > 0 && x.status >= 500:
 		return // the batch may have been made
 	case !fine(x.status):
-		counted, u = 0, usage{}
+		counted, u = 0, wire.Usage{}
 	}
-	a.tokens.give(float64(r.tokens - counted - u.output))
+	a.tokens.give(float64(r.tokens - counted - u.Output))
 	if a.CostPerDay > 0 {
-		a.refund(r.day, r.cost-(float64(counted)*r.price.Input+float64(u.output)*r.price.Output)/1e6)
+		a.refund(r.day, r.cost-(float64(counted)*r.price.Input+float64(u.Output)*r.price.Output)/1e6)
 	}
 }
 

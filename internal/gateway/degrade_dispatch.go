@@ -15,6 +15,7 @@ import (
 	"github.com/keywright/keywright/internal/gateway/identity"
 	"github.com/keywright/keywright/internal/gateway/inspect"
 	"github.com/keywright/keywright/internal/gateway/queue"
+	"github.com/keywright/keywright/internal/gateway/wire"
 	"github.com/keywright/keywright/internal/verdict"
 )
 
@@ -92,7 +93,7 @@ func (g *Gateway) clean() {
 
 // giveUp keeps an answer of the gateway's own as the result.
 func (g *Gateway) giveUp(id string, r *refusal) {
-	body := errorJSON(cmp.Or(r.errorType, verdict.TypeOf(r.status)), "keywright gateway: "+r.message, "")
+	body := wire.ErrorJSON(cmp.Or(r.errorType, verdict.TypeOf(r.status)), "keywright gateway: "+r.message, "")
 	g.queue.refused.Add(1)
 	g.kept(id, g.queue.q.Finish(g.ctx, id, queue.Answer{Status: r.status, Header: http.Header{"Content-Type": {"application/json"}}, Body: body}))
 }

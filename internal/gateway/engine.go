@@ -13,6 +13,7 @@ import (
 
 	"github.com/keywright/keywright/internal/apikey"
 	"github.com/keywright/keywright/internal/gateway/object"
+	"github.com/keywright/keywright/internal/gateway/wire"
 	"github.com/keywright/keywright/internal/verdict"
 )
 
@@ -52,7 +53,7 @@ type exchange struct {
 	upstream  time.Duration // until the heads of all answers
 	took      time.Duration // until the head of the last
 	first     time.Duration // until the first content
-	usage     usage
+	usage     wire.Usage
 	cut       bool
 	added     time.Duration // spent in the gateway itself
 	waited    time.Duration // for the caller's body
@@ -336,7 +337,7 @@ func (g *Gateway) words(x *exchange, r *refusal) (http.Header, []byte) {
 	if errorType == "" {
 		errorType = verdict.TypeOf(r.status)
 	}
-	body := errorJSON(errorType, "keywright gateway: "+r.message, x.requestID)
+	body := wire.ErrorJSON(errorType, "keywright gateway: "+r.message, x.requestID)
 	h := http.Header{"Content-Type": {"application/json"}, "Content-Length": {strconv.Itoa(len(body))}}
 	if r.retryAfter > 0 {
 		h.Set("Retry-After", seconds(r.retryAfter))

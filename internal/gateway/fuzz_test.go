@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/keywright/keywright/internal/gateway/wire"
 )
 
 func FuzzStream(f *testing.F) {
@@ -18,7 +20,7 @@ func FuzzStream(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		cut := errorEvent("api_error", "keywright gateway: the provider broke the stream off before its end")
+		cut := wire.ErrorEvent("api_error", "keywright gateway: the provider broke the stream off before its end")
 		if s.x.cut {
 			if !bytes.HasSuffix(out, cut) {
 				t.Fatal("a cut without an error event")

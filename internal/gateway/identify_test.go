@@ -21,6 +21,7 @@ import (
 	"github.com/keywright/keywright/internal/fault"
 	"github.com/keywright/keywright/internal/gateway/identity"
 	"github.com/keywright/keywright/internal/gateway/inspect"
+	"github.com/keywright/keywright/internal/gateway/wire"
 	"github.com/keywright/keywright/internal/secret"
 	"github.com/keywright/keywright/internal/secret/secrettest"
 	"github.com/keywright/keywright/internal/simulator"
@@ -298,7 +299,7 @@ func TestGuards(t *testing.T) {
 func TestGuardSettles(t *testing.T) {
 	a := &appState{App: App{TokensPerMinute: 1000, CostPerDay: 10, Prices: map[string]Price{"haiku": {Input: 1e6, Output: 1e6}}}, tokens: bucket{perMinute: 1000}}
 	r := &route{name: "messages"}
-	level := func(status int, u usage, cut bool) (float64, float64) {
+	level := func(status int, u wire.Usage, cut bool) (float64, float64) {
 		a.tokens.level, a.tokens.at, a.spent = 1000, time.Now(), 0
 		x := &exchange{route: r, app: a, model: "claude-haiku-5-5", status: status, usage: u, cut: cut}
 		a.Prices["haiku"] = Price{Input: 1000, Output: 1000}
@@ -310,10 +311,10 @@ func TestGuardSettles(t *testing.T) {
 	}
 	for _, c := range []struct {
 		status int
-		u      usage
+		u      wire.Usage
 		cut    bool
 		want   float64
-	}{{200, usage{input: 50, output: 20}, false, 70}, {500, usage{}, false, 0}, {200, usage{input: 50, output: 1}, true, 500}, {200, usage{}, false, 500}} {
+	}{{200, wire.Usage{Input: 50, Output: 20}, false, 70}, {500, wire.Usage{}, false, 0}, {200, wire.Usage{Input: 50, Output: 1}, true, 500}, {200, wire.Usage{}, false, 500}} {
 		tokens, cost := level(c.status, c.u, c.cut)
 		if d := tokens - c.want; d < -1 || d > 1 {
 			t.Errorf("%+v: %.0f tokens", c, tokens)

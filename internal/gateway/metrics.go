@@ -73,9 +73,9 @@ func (m *metrics) observe(g *Gateway, x *exchange, _ time.Duration) {
 		c = m.cell(l, known)
 	}
 	c.n.Add(1)
-	if x.usage.input != 0 || x.usage.output != 0 {
-		c.input.Add(x.usage.input + x.usage.cacheRead + x.usage.cacheWrite)
-		c.output.Add(x.usage.output)
+	if x.usage.Input != 0 || x.usage.Output != 0 {
+		c.input.Add(x.usage.Input + x.usage.CacheRead + x.usage.CacheWrite)
+		c.output.Add(x.usage.Output)
 	}
 	if x.attempts > 0 {
 		m.added.observe(x.added)

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/keywright/keywright/internal/gateway/wire"
 	"github.com/keywright/keywright/internal/verdict"
 )
 
@@ -47,12 +48,12 @@ func (g *Gateway) gate(ctx context.Context, res *http.Response, x *exchange, now
 			return nil, verdict.Outcome{}, context.Cause(ctx)
 		}
 		switch k, data := s.sift(); {
-		case k == eventError:
+		case k == wire.EventError:
 			errorType, code, message, shaped := verdict.ParseError(data)
 			a := verdict.Answer{Status: verdict.StatusOf(errorType), Type: errorType, Code: code, Message: message, Shaped: shaped, RetryAfter: verdict.RetryAfter(res.Header.Get, now)}
 			res.Body.Close()
 			return g.plain(res, a, data), verdict.Judge(a, time.Now()), nil
-		case k == eventContent || k == eventStop:
+		case k == wire.EventContent || k == wire.EventStop:
 			return released()
 		case s.fault != nil:
 			if ctx.Err() != nil {
@@ -73,7 +74,7 @@ func (g *Gateway) plain(res *http.Response, a verdict.Answer, data []byte) *http
 	h.Del("Content-Length")
 	h.Set("Content-Type", "application/json")
 	if !a.Shaped {
-		data = errorJSON("api_error", "keywright gateway: the provider sent an error of an unknown form", "")
+		data = wire.ErrorJSON("api_error", "keywright gateway: the provider sent an error of an unknown form", "")
 	}
 	body := append([]byte(nil), data...)
 	return &http.Response{
@@ -115,32 +116,32 @@ func (s *stream) fetch() chunk {
 
 // sift moves ready behind the last whole event. It gives the first event that the gate waits for, with its data if it is an error; the
 // gate stops there.
-func (s *stream) sift() (found kind, data []byte) {
+func (s *stream) sift() (found wire.Kind, data []byte) {
 	for {
-		n := eventEnd(s.buf[s.ready:], s.scanned)
+		n := wire.EventEnd(s.buf[s.ready:], s.scanned)
 		if n == 0 {
 			s.scanned = len(s.buf) - s.ready
 			return found, data
 		}
 		s.scanned = 0
 		e := s.buf[s.ready : s.ready+n]
-		k := kindOf(e)
-		if s.x.claims && (k == eventStart || k == eventDelta || k == eventOther) {
-			s.g.claim(s.ctx, s.x, field(e, "data"))
+		k := wire.KindOf(e)
+		if s.x.claims && (k == wire.EventStart || k == wire.EventDelta || k == wire.EventOther) {
+			s.g.claim(s.ctx, s.x, wire.Field(e, "data"))
 		}
 		switch k {
-		case eventStart, eventDelta:
-			s.x.usage.read(e)
-		case eventStop:
+		case wire.EventStart, wire.EventDelta:
+			s.x.usage.Read(e)
+		case wire.EventStop:
 			s.whole = true
-		case eventError:
+		case wire.EventError:
 			s.whole = true
-			if found == eventOther {
-				data = field(e, "data")
+			if found == wire.EventOther {
+				data = wire.Field(e, "data")
 			}
-		case eventContent, eventOther:
+		case wire.EventContent, wire.EventOther:
 		}
-		if found == eventOther && (k == eventContent || k == eventStop || k == eventError) {
+		if found == wire.EventOther && (k == wire.EventContent || k == wire.EventStop || k == wire.EventError) {
 			found = k
 		}
 		s.ready += n
@@ -192,7 +193,7 @@ func (s *stream) end() error {
 	if !s.whole {
 		s.x.cut = true
 		s.g.metrics.cuts.Add(1)
-		s.buf = append(s.buf[:0], errorEvent("api_error", "keywright gateway: the provider broke the stream off before its end")...)
+		s.buf = append(s.buf[:0], wire.ErrorEvent("api_error", "keywright gateway: the provider broke the stream off before its end")...)
 		s.ready = len(s.buf)
 	}
 	s.done = true
@@ -240,7 +241,7 @@ func (h *heldBody) Close() error {
 	err := h.ReadCloser.Close()
 	h.once.Do(func() {
 		if h.sniff {
-			h.x.usage.read(h.tail)
+			h.x.usage.Read(h.tail)
 		}
 		h.g.release(h.state)
 	})

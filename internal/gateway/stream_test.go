@@ -284,29 +284,3 @@ func TestRandomCuts(t *testing.T) {
 	w.g.transport.(*http.Transport).CloseIdleConnections()
 	w.until("no goroutine more than before", func() bool { return runtime.NumGoroutine() <= before+4 })
 }
-
-func TestEventEnd(t *testing.T) {
-	for _, c := range []struct {
-		in   string
-		want int
-	}{
-		{"", 0}, {"data: a\n", 0}, {"data: a\n\n", 9}, {"data: a\r\n\r\n", 11}, {"data: a\r\r", 0}, {"data: a\r\rx", 9}, {"data: a\n\r\n", 10}, {"data: a\r\n\r", 0},
-		{"a\nb\n\nc\n\n", 5}, {"\n\n", 2}, {"a\r\n\nb", 4},
-	} {
-		if got := eventEnd([]byte(c.in), 0); got != c.want {
-			t.Errorf("%q: %d, want %d", c.in, got, c.want)
-		}
-		// In pieces the result is the same.
-		from := 0
-		for n := range len(c.in) + 1 {
-			got := eventEnd([]byte(c.in[:n]), from)
-			if got != 0 {
-				if got != c.want {
-					t.Errorf("%q in pieces: %d, want %d", c.in, got, c.want)
-				}
-				break
-			}
-			from = n
-		}
-	}
-}

@@ -146,8 +146,8 @@ func (g *Gateway) traceEnd(r *http.Request, x *exchange, aborted bool, at time.T
 		attribute.Bool("keywright.stream", x.stream),
 		attribute.Bool("keywright.cut", x.cut),
 		attribute.Bool("keywright.aborted", aborted),
-		attribute.Int64("keywright.input_tokens", x.usage.input),
-		attribute.Int64("keywright.output_tokens", x.usage.output),
+		attribute.Int64("keywright.input_tokens", x.usage.Input),
+		attribute.Int64("keywright.output_tokens", x.usage.Output),
 	)
 	if x.first > 0 {
 		t.server.SetAttributes(attribute.Float64("keywright.ttft_ms", milliseconds(x.first)))
