@@ -229,7 +229,7 @@ func TestConfigureDegraded(t *testing.T) {
 		if err := b.g.Restore(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		configure(0, 0, 40*time.Second) // too late for this way back
+		configure(0, 0, 90*time.Second) // too late for this way back
 		time.Sleep(21 * time.Second)
 		synctest.Wait()
 		if s := b.public(); s.Status != "ok" {
@@ -241,7 +241,7 @@ func TestConfigureDegraded(t *testing.T) {
 		}
 		time.Sleep(5 * time.Minute)
 		b.want(200, "POST", "/v1/messages", "a", hello) // ten minutes, since nothing else is said
-		configure(1, 0, 40*time.Second)
+		configure(1, 0, 90*time.Second)
 		b.want(503, "POST", "/v1/messages", "a", hello)
 		if err := b.g.Restore(t.Context()); err != nil {
 			t.Fatal(err)
@@ -250,7 +250,7 @@ func TestConfigureDegraded(t *testing.T) {
 			if s := b.public(); len(s.Degraded) != 1 || s.Degraded[0].Share != share {
 				t.Errorf("share %d: %+v", share, s)
 			}
-			time.Sleep(40 * time.Second)
+			time.Sleep(90 * time.Second)
 			synctest.Wait()
 		}
 		if s := b.public(); s.Status != "ok" {
