@@ -25,41 +25,46 @@ func (g *Gateway) writeAccess(r *http.Request, x *exchange, aborted bool, now ti
 	}
 	lent := accessLines.Get().(*[]byte)
 	b := append((*lent)[:0], `{"time":"`...)
-	b = now.UTC().AppendFormat(b, "2006-01-02T15:04:05.000000Z")
+	b = appendTime(b, now)
 	b = append(b, `","level":"INFO","msg":"request"`...)
-	b = member(b, "app", app)
-	b = member(b, "route", route)
-	b = member(b, "method", method(r.Method))
-	b = member(b, "model", g.modelLabel(x.model))
-	b = count(b, "status", int64(x.status))
-	b = member(b, "row", x.row)
-	b = member(b, "fingerprint", string(x.key))
-	b = member(b, "role", x.role)
-	b = count(b, "attempts", int64(x.attempts))
-	b = truth(b, "stream", x.stream)
-	b = truth(b, "cut", x.cut)
-	b = truth(b, "aborted", aborted)
-	b = count(b, "input_tokens", x.usage.Input)
-	b = count(b, "output_tokens", x.usage.Output)
-	b = count(b, "upstream_us", x.upstream.Microseconds())
-	b = count(b, "total_us", now.Sub(x.began).Microseconds())
-	b = member(b, "request_id", requestIDWord(x.requestID))
-	b = member(b, "trace_id", x.traceID())
+	b = member(b, `,"app":`, app)
+	b = member(b, `,"route":`, route)
+	b = member(b, `,"method":`, method(r.Method))
+	b = member(b, `,"model":`, g.modelLabel(x.model))
+	b = count(b, `,"status":`, int64(x.status))
+	b = member(b, `,"row":`, x.row)
+	b = member(b, `,"fingerprint":`, string(x.key))
+	b = member(b, `,"role":`, x.role)
+	b = count(b, `,"attempts":`, int64(x.attempts))
+	b = truth(b, `,"stream":`, x.stream)
+	b = truth(b, `,"cut":`, x.cut)
+	b = truth(b, `,"aborted":`, aborted)
+	b = count(b, `,"input_tokens":`, x.usage.Input)
+	b = count(b, `,"output_tokens":`, x.usage.Output)
+	b = count(b, `,"upstream_us":`, x.upstream.Microseconds())
+	b = count(b, `,"total_us":`, now.Sub(x.began).Microseconds())
+	b = member(b, `,"request_id":`, requestIDWord(x.requestID))
+	b = member(b, `,"trace_id":`, x.traceID())
 	b = append(b, "}\n"...)
 	_, _ = g.o.Access.Write(b) // a full disk stops no request; Lines gives the error at its end
 	*lent = b
 	accessLines.Put(lent)
 }
 
-func name(b []byte, name string) []byte {
-	b = append(b, `,"`...)
-	b = append(b, name...)
-	return append(b, `":`...)
+// appendTime adds a time in UTC, always with microseconds.
+func appendTime(b []byte, t time.Time) []byte {
+	b = t.UTC().AppendFormat(b, time.RFC3339) // the form that the library is fast in
+	b[len(b)-1] = '.'                         // for its Z
+	us := t.Nanosecond() / 1000
+	for unit := 100_000; unit > 0; unit /= 10 {
+		b = append(b, '0'+byte(us/unit%10))
+	}
+	return append(b, 'Z')
 }
 
-// member adds a text. The usual one needs no quoting.
-func member(b []byte, key, text string) []byte {
-	b = name(b, key)
+// member adds a text behind its name, which comes as it stands in the line. The usual text needs no quoting.
+func member(b []byte, name, text string) []byte {
+	b = append(b, name...)
 	for i := range len(text) {
 		if c := text[i]; c < ' ' || c >= 0x7f || c == '"' || c == '\\' {
 			quoted, err := json.Marshal(text)
@@ -74,9 +79,11 @@ func member(b []byte, key, text string) []byte {
 	return append(b, '"')
 }
 
-func count(b []byte, key string, n int64) []byte { return strconv.AppendInt(name(b, key), n, 10) }
+func count(b []byte, name string, n int64) []byte {
+	return strconv.AppendInt(append(b, name...), n, 10)
+}
 
-func truth(b []byte, key string, v bool) []byte { return strconv.AppendBool(name(b, key), v) }
+func truth(b []byte, name string, v bool) []byte { return strconv.AppendBool(append(b, name...), v) }
 
 // Lines gathers the lines of a log and writes them together, at the latest after a fifth of a second, so that a line does not cost a system
 // call. A process that is killed loses that much. It is safe for concurrent use; Close writes the rest.

@@ -28,6 +28,7 @@ type exchange struct {
 	sticky bool
 	body   *body
 	began  time.Time
+	ctx    exchangeContext
 
 	session  string // for the canary
 	tried    []attempt
@@ -69,6 +70,19 @@ type attempt struct {
 }
 
 type exchangeKey struct{}
+
+// exchangeContext is the context of a request with its exchange, as context.WithValue would make it. It lies within the exchange.
+type exchangeContext struct {
+	context.Context //nolint:containedctx // It is a context itself.
+	x               *exchange
+}
+
+func (c *exchangeContext) Value(key any) any {
+	if _, ok := key.(exchangeKey); ok {
+		return c.x
+	}
+	return c.Context.Value(key)
+}
 
 func exchangeOf(ctx context.Context) *exchange {
 	x, _ := ctx.Value(exchangeKey{}).(*exchange)
@@ -186,7 +200,7 @@ func (g *Gateway) learn(x *exchange, e *entry, o verdict.Outcome, limit time.Tim
 	case verdict.Suspect:
 		if g.become(e.keyState, Healthy, Suspect, o.Name) {
 			g.Refresh()
-			g.log.Warn("a key was refused; a probe decides", "fingerprint", string(e.digest.Fingerprint()), "row", o.Name)
+			g.log.Warn("a key was refused; a probe decides", "fingerprint", string(e.print), "row", o.Name)
 		}
 		g.probeSoon(e)
 		return false, more && x.changes < g.o.KeyChanges
@@ -240,7 +254,7 @@ func (g *Gateway) try(out *http.Request, x *exchange, e *entry, limit time.Time)
 		req = x.watch(req)
 	}
 	x.attempts++
-	x.key, x.role = e.digest.Fingerprint(), g.role(e)
+	x.key, x.role = e.print, g.role(e)
 	g.traceAttempt(req.Header, x, e)
 	start := time.Now()
 	// A stream answers at once, so its head is waited for within the budget; other answers come when the message is made.
@@ -476,7 +490,7 @@ func (g *Gateway) watch(e *entry) {
 		case dead:
 			g.become(e.keyState, Healthy, Suspect, "probe")
 			if g.become(e.keyState, Suspect, Revoked, "probe") {
-				g.log.Error("a key is dead", "fingerprint", string(e.digest.Fingerprint()))
+				g.log.Error("a key is dead", "fingerprint", string(e.print))
 			}
 			wait = g.o.ProbeEvery
 		case e.is(Healthy) && e.domain.Load() == nil && wait >= 8*time.Second:
@@ -528,7 +542,7 @@ func (g *Gateway) probe(ctx context.Context, e *entry) (verdict.Answer, bool) {
 // Reactivated tells the gateway that a value may be accepted again, so that a revoked key is probed at once.
 func (g *Gateway) Reactivated(f apikey.Fingerprint) {
 	for _, e := range g.set.Load().entries {
-		if e.digest.Fingerprint() == f && e.is(Revoked) {
+		if e.print == f && e.is(Revoked) {
 			g.spawn(func() {
 				if _, ok := g.probe(g.ctx, e); ok {
 					g.become(e.keyState, Revoked, Healthy, "reactivated")

@@ -48,10 +48,11 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		x.body.done()
 		g.finish(r, x, aborted)
 	}()
-	ctx, cancel := context.WithTimeoutCause(context.WithValue(r.Context(), exchangeKey{}, x), g.o.MaxDuration, errOverlong)
+	ctx, cancel := context.WithTimeoutCause(r.Context(), g.o.MaxDuration, errOverlong)
 	defer cancel()
+	x.ctx = exchangeContext{ctx, x}
 	r.Body = http.NoBody // it was taken; the engine sends x.body
-	g.proxy.ServeHTTP(w, r.WithContext(ctx))
+	g.proxy.ServeHTTP(w, r.WithContext(&x.ctx))
 	aborted = false
 }
 
@@ -191,6 +192,7 @@ func (g *Gateway) checkForm(r *http.Request) *refusal {
 		return &refusal{status: http.StatusBadRequest, message: what, row: "form"}
 	}
 	raw, query, _ := strings.Cut(r.RequestURI, "?")
+	h := r.Header
 	switch {
 	case r.Method == http.MethodConnect || r.Method == http.MethodTrace:
 		return &refusal{status: http.StatusMethodNotAllowed, message: "the method is not served", row: "method"}
@@ -200,13 +202,13 @@ func (g *Gateway) checkForm(r *http.Request) *refusal {
 		return bad("the path has characters that no path of the provider has")
 	case crookedQuery(query):
 		return bad("the query has characters that must be escaped")
-	case r.Header.Get("Upgrade") != "" || hasToken(r.Header["Connection"], "upgrade"):
+	case len(h["Upgrade"]) > 0 || hasToken(h["Connection"], "upgrade"):
 		return bad("upgrades are not served")
-	case len(r.Trailer) > 0 || r.Header.Get("Trailer") != "":
+	case len(r.Trailer) > 0 || len(h["Trailer"]) > 0:
 		return bad("trailers are not served")
 	case len(r.TransferEncoding) > 1 || len(r.TransferEncoding) == 1 && r.TransferEncoding[0] != "chunked":
 		return bad("the transfer encoding is not served")
-	case len(r.Header["X-Api-Key"]) > 1 || len(r.Header["Authorization"]) > 1 || len(r.Header["Content-Type"]) > 1 || len(r.Header["Content-Encoding"]) > 1:
+	case len(h["X-Api-Key"]) > 1 || len(h["Authorization"]) > 1 || len(h["Content-Type"]) > 1 || len(h["Content-Encoding"]) > 1:
 		return bad("a header stands twice that must stand once")
 	}
 	return nil
@@ -278,10 +280,11 @@ func (g *Gateway) hostAllowed(host string) bool {
 // rewrite makes the outbound request: an address of our own making, and the caller's headers without those that speak for somebody.
 func (g *Gateway) rewrite(p *httputil.ProxyRequest) {
 	x := exchangeOf(p.Out.Context())
-	u := *g.upstream
+	u := p.Out.URL // a copy of the caller's, all of which is replaced
+	*u = *g.upstream
 	u.Path += x.path
 	u.RawQuery = p.In.URL.RawQuery
-	p.Out.URL, p.Out.Host = &u, u.Host
+	p.Out.Host = u.Host
 	p.Out.TransferEncoding, p.Out.Trailer = nil, nil // the body was taken, and is sent anew with its length
 	h := p.Out.Header
 	for name := range h {
@@ -318,8 +321,8 @@ func (g *Gateway) modify(res *http.Response) error {
 	case len(res.Trailer) > 0:
 		res.Trailer = nil
 	}
-	res.Header.Del("Set-Cookie")
-	res.Header.Del("Alt-Svc")
+	delete(res.Header, "Set-Cookie")
+	delete(res.Header, "Alt-Svc")
 	return nil
 }
 

@@ -115,6 +115,7 @@ func like(a, b string) bool { return a == "" || b == "" || a == b }
 // keyState is what all requests share about one value. It outlives a swap when the value is in both sets.
 type keyState struct {
 	digest   apikey.Digest
+	print    apikey.Fingerprint // of digest
 	inFlight atomic.Int64
 	phase    atomic.Int32
 	retired  atomic.Bool // left the set
@@ -129,6 +130,10 @@ type keyState struct {
 	since     time.Time
 	probing   bool
 	forbidden map[string]int64 // by model class
+}
+
+func newKeyState(d apikey.Digest) *keyState {
+	return &keyState{digest: d, print: d.Fingerprint(), since: time.Now(), forbidden: map[string]int64{}}
 }
 
 func (s *keyState) where() domain {
@@ -214,7 +219,7 @@ func (g *Gateway) swap(s Set, empty bool) error {
 		d := k.Value.Digest()
 		st := g.states[d]
 		if st == nil {
-			st = &keyState{digest: d, since: time.Now(), forbidden: map[string]int64{}}
+			st = newKeyState(d)
 			g.states[d] = st
 		}
 		st.mu.Lock()
@@ -315,7 +320,7 @@ func (g *Gateway) drainedIf(st *keyState) {
 		st.mu.Lock()
 		name := st.name
 		st.mu.Unlock()
-		fields := map[string]string{"fingerprint": string(st.digest.Fingerprint()), "requests": strconv.FormatInt(st.used.Load(), 10)}
+		fields := map[string]string{"fingerprint": string(st.print), "requests": strconv.FormatInt(st.used.Load(), 10)}
 		if at := st.lastUse.Load(); at != 0 {
 			fields["last"] = time.Unix(0, at).UTC().Format(time.RFC3339Nano)
 		}
@@ -343,7 +348,7 @@ func (g *Gateway) become(st *keyState, from, to Phase, row string) bool {
 	case Suspect, Denied:
 	}
 	types := map[Phase]event.Type{Healthy: KeyHealthy, Suspect: KeySuspect, Revoked: KeyRevoked}
-	g.tell(event.Event{Type: types[to], Key: name, Fields: map[string]string{"fingerprint": string(st.digest.Fingerprint()), "row": row}})
+	g.tell(event.Event{Type: types[to], Key: name, Fields: map[string]string{"fingerprint": string(st.print), "row": row}})
 	return true
 }
 

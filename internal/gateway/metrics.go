@@ -110,7 +110,7 @@ func statusClass(s int) string {
 	case s == 499:
 		return "hung up"
 	case s >= 100 && s <= 599:
-		return string([]byte{'0' + byte(s/100), 'x', 'x'})
+		return [...]string{"1xx", "2xx", "3xx", "4xx", "5xx"}[s/100-1]
 	}
 	return "none"
 }

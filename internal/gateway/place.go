@@ -321,7 +321,7 @@ func (g *Gateway) acceptable(ctx context.Context, f *feed, v secret.Value, e Pla
 	}
 	ctx, cancel := context.WithTimeout(ctx, inForceWithin)
 	defer cancel()
-	asked := &entry{Key: Key{Name: f.key.Name, Value: v, Group: f.key.Group, Workspace: f.key.Workspace}, keyState: &keyState{digest: v.Digest(), forbidden: map[string]int64{}}}
+	asked := &entry{Key: Key{Name: f.key.Name, Value: v, Group: f.key.Group, Workspace: f.key.Workspace}, keyState: newKeyState(v.Digest())}
 	if a, ok := g.probe(ctx, asked); !ok && verdict.Judge(a, time.Now()).Dead {
 		return fault.Newf(fault.Unauthenticated, "write key: the provider refuses %s", v.Fingerprint())
 	}

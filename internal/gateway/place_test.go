@@ -371,7 +371,7 @@ func TestCanaryOfADeadValue(t *testing.T) {
 func TestCanaryKeepsTheOrder(t *testing.T) {
 	entries := make([]*entry, 4)
 	for i := range entries {
-		entries[i] = &entry{keyState: &keyState{digest: apikey.Digest{byte(i + 1)}}}
+		entries[i] = &entry{keyState: newKeyState(apikey.Digest{byte(i + 1)})}
 	}
 	c := &canaryState{Canary: Canary{ID: "c", Old: apikey.Digest{2}, New: apikey.Digest{3}}}
 	names := func(x *exchange) string {

@@ -487,7 +487,7 @@ func (f *feed) tryOut(v secret.Value, forced bool) error {
 	if v.Digest() == f.refused && !forced && g.Ready() && time.Since(f.asked) < g.o.ProbeEvery {
 		return refused
 	}
-	e := &entry{Key: Key{Name: f.key.Name, Value: v, Group: f.key.Group, Workspace: f.key.Workspace}, keyState: &keyState{digest: v.Digest(), forbidden: map[string]int64{}}}
+	e := &entry{Key: Key{Name: f.key.Name, Value: v, Group: f.key.Group, Workspace: f.key.Workspace}, keyState: newKeyState(v.Digest())}
 	a, ok := g.probe(f.w.ctx, e)
 	if !ok && verdict.Judge(a, time.Now()).Dead && g.Ready() {
 		f.refused, f.asked = v.Digest(), time.Now()

@@ -93,7 +93,7 @@ func (w *world) follow(s Source) {
 func (w *world) names() string {
 	var list []string
 	for _, e := range w.g.set.Load().entries {
-		list = append(list, string(e.Name)+"="+string(e.digest.Fingerprint()))
+		list = append(list, string(e.Name)+"="+string(e.print))
 	}
 	return strings.Join(list, " ")
 }

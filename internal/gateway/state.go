@@ -210,7 +210,7 @@ func (g *Gateway) Status() Status {
 
 func (s *keyState) status() KeyStatus {
 	d := s.where()
-	k := KeyStatus{Fingerprint: s.digest.Fingerprint(), State: Phase(s.phase.Load()).String(), InFlight: s.inFlight.Load(), Requests: s.used.Load(),
+	k := KeyStatus{Fingerprint: s.print, State: Phase(s.phase.Load()).String(), InFlight: s.inFlight.Load(), Requests: s.used.Load(),
 		Organization: d.organization, Workspace: d.workspace}
 	if at := s.lastUse.Load(); at != 0 {
 		k.LastUse = time.Unix(0, at).UTC()

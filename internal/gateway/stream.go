@@ -215,24 +215,39 @@ type heldBody struct {
 	state *keyState
 	x     *exchange
 	sniff bool
-	tail  []byte
+	tail  *tail // nil until something has come
 	once  sync.Once
 }
 
-// usageTail is how much of the end of an answer is looked at: its usage object stands there.
-const usageTail = 2 << 10
+// tail is the end of an answer: its usage object stands there.
+type tail struct {
+	n int
+	b [2 << 10]byte
+}
+
+// tails lends them.
+var tails = sync.Pool{New: func() any { return new(tail) }}
+
+// add puts p behind what is there, and drops from its front what is too much.
+func (t *tail) add(p []byte) {
+	if len(p) >= len(t.b) {
+		t.n = copy(t.b[:], p[len(p)-len(t.b):])
+		return
+	}
+	if over := t.n + len(p) - len(t.b); over > 0 {
+		t.n = copy(t.b[:], t.b[over:t.n])
+	}
+	t.n += copy(t.b[t.n:], p)
+}
 
 func (h *heldBody) Read(p []byte) (int, error) {
 	n, err := h.ReadCloser.Read(p)
 	if h.sniff && n > 0 {
-		if n >= usageTail {
-			h.tail = append(h.tail[:0], p[n-usageTail:n]...)
-		} else {
-			if over := len(h.tail) + n - usageTail; over > 0 {
-				h.tail = h.tail[:copy(h.tail, h.tail[over:])]
-			}
-			h.tail = append(h.tail, p[:n]...)
+		if h.tail == nil {
+			h.tail = tails.Get().(*tail)
+			h.tail.n = 0
 		}
+		h.tail.add(p[:n])
 	}
 	return n, err
 }
@@ -240,8 +255,10 @@ func (h *heldBody) Read(p []byte) (int, error) {
 func (h *heldBody) Close() error {
 	err := h.ReadCloser.Close()
 	h.once.Do(func() {
-		if h.sniff {
-			h.x.usage.Read(h.tail)
+		if h.tail != nil {
+			h.x.usage.Read(h.tail.b[:h.tail.n])
+			tails.Put(h.tail)
+			h.tail = nil
 		}
 		h.g.release(h.state)
 	})
