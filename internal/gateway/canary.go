@@ -258,7 +258,7 @@ func sessionOf(r *http.Request, x *exchange) string {
 		System   json.RawMessage   `json:"system"`
 		Messages []json.RawMessage `json:"messages"`
 	}
-	if x.body.file == nil && json.Unmarshal(x.body.mem, &head) == nil && len(head.Messages) > 0 {
+	if !x.body.Spilled() && json.Unmarshal(x.body.Head(), &head) == nil && len(head.Messages) > 0 {
 		h := sha256.New()
 		h.Write(head.System)
 		h.Write([]byte{0})

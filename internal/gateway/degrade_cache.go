@@ -23,10 +23,10 @@ var cacheRoutes = []string{"messages", "count_tokens", "models"}
 // remember prepares the keeping of an answer, and its use while the provider is down: where the application has opted in, and the answer
 // depends on nothing but the request. The guards have let it pass.
 func (g *Gateway) remember(r *http.Request, x *exchange, l *inspect.Body) {
-	if !slices.Contains(x.app.Cache, x.route.name) || x.body.file != nil || !x.body.replayable() {
+	if !slices.Contains(x.app.Cache, x.route.name) || x.body.Spilled() || !x.body.Replayable() {
 		return
 	}
-	if l != nil && (l.Stream || l.Sticky || !steady(x.body.mem)) {
+	if l != nil && (l.Stream || l.Sticky || !steady(x.body.Head())) {
 		return
 	}
 	h := sha256.New()
@@ -34,7 +34,7 @@ func (g *Gateway) remember(r *http.Request, x *exchange, l *inspect.Body) {
 		_ = binary.Write(h, binary.BigEndian, uint32(len(part))) //nolint:gosec // Heads are bounded. A hash does not fail.
 		h.Write([]byte(part))
 	}
-	body := sha256.Sum256(x.body.mem)
+	body := sha256.Sum256(x.body.Head())
 	h.Write(body[:])
 	x.cacheable = h.Sum(nil)
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/keywright/keywright/internal/gateway/identity"
 	"github.com/keywright/keywright/internal/gateway/inspect"
 	"github.com/keywright/keywright/internal/gateway/queue"
+	"github.com/keywright/keywright/internal/gateway/spool"
 	"github.com/keywright/keywright/internal/gateway/wire"
 	"github.com/keywright/keywright/internal/verdict"
 )
@@ -157,7 +158,7 @@ func (g *Gateway) send(t queue.Ticket) {
 	defer func() {
 		x.app.running.Add(-1)
 		x.app.settle(x)
-		x.body.done()
+		x.body.Done()
 		g.finish(out, x, false)
 	}()
 	res, err := (*keeper)(g).RoundTrip(out) // what an answer makes belongs to the application
@@ -197,8 +198,7 @@ func (g *Gateway) readmit(x *exchange, req queue.Request, caller identity.Caller
 	if refused := g.belongs(g.ctx, x, l); refused != nil {
 		return refused
 	}
-	x.body = &body{mem: req.Body, size: int64(len(req.Body))}
-	x.body.users.Store(1)
+	x.body = spool.Held(req.Body)
 	x.model, x.sticky = l.Model, l.Sticky
 	x.claims, x.thread = l.Server || l.Thread, l.Thread
 	x.class = verdict.Class(x.model)

@@ -116,7 +116,7 @@ func wantsAsync(values []string) bool {
 
 // queueable reports whether the preference of a caller can be met: by somebody with an identity, for a message that is no stream and fits.
 func (g *Gateway) queueable(r *http.Request, x *exchange, caller identity.Caller) bool {
-	return g.queue.q != nil && wantsAsync(r.Header["Prefer"]) && caller.Proof != "" && x.route.name == "messages" && !x.stream && x.body.replayable() && x.body.size <= g.queue.o.Body
+	return g.queue.q != nil && wantsAsync(r.Header["Prefer"]) && caller.Proof != "" && x.route.name == "messages" && !x.stream && x.body.Replayable() && x.body.Size() <= g.queue.o.Body
 }
 
 // queuedHeaders go to the provider with a queued request. Nothing in them says who the caller is.
@@ -130,7 +130,7 @@ func (g *Gateway) enqueue(w http.ResponseWriter, r *http.Request, x *exchange, c
 			return &refusal{status: http.StatusBadRequest, message: "the idempotency key is empty, too long or stands twice", row: "idempotency key"}
 		}
 	}
-	in := x.body.reader()
+	in := x.body.Reader()
 	body, err := io.ReadAll(in)
 	in.Close()
 	if err != nil {

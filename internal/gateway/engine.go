@@ -13,6 +13,7 @@ import (
 
 	"github.com/keywright/keywright/internal/apikey"
 	"github.com/keywright/keywright/internal/gateway/object"
+	"github.com/keywright/keywright/internal/gateway/spool"
 	"github.com/keywright/keywright/internal/gateway/wire"
 	"github.com/keywright/keywright/internal/verdict"
 )
@@ -26,7 +27,7 @@ type exchange struct {
 	class  string
 	stream bool
 	sticky bool
-	body   *body
+	body   *spool.Body
 	began  time.Time
 	ctx    exchangeContext
 
@@ -190,7 +191,7 @@ func (g *Gateway) compare(x *exchange, e *entry, res *http.Response) {
 
 // learn moves the states that the outcome speaks about, and says whether to repeat with the same key or to try another one.
 func (g *Gateway) learn(x *exchange, e *entry, o verdict.Outcome, limit time.Time) (again, other bool) {
-	more := x.body.replayable() && time.Now().Before(limit)
+	more := x.body.Replayable() && time.Now().Before(limit)
 	if o.Scope == verdict.UpstreamModel {
 		x.breaker.failure(g, x, o)
 	} else {
@@ -241,11 +242,11 @@ func (g *Gateway) try(out *http.Request, x *exchange, e *entry, limit time.Time)
 	if delete(req.Header, "Anthropic-Workspace-Id"); e.Workspace != "" {
 		req.Header["Anthropic-Workspace-Id"] = []string{e.Workspace}
 	}
-	if x.body.size != 0 {
-		req.ContentLength = x.body.size
-		req.Body = x.body.reader()
-		if x.body.replayable() && !x.route.once() {
-			req.GetBody = func() (io.ReadCloser, error) { return x.body.reader(), nil }
+	if x.body.Size() != 0 {
+		req.ContentLength = x.body.Size()
+		req.Body = x.body.Reader()
+		if x.body.Replayable() && !x.route.once() {
+			req.GetBody = func() (io.ReadCloser, error) { return x.body.Reader(), nil }
 		}
 	} else {
 		req.Body, req.ContentLength = nil, 0
@@ -279,7 +280,7 @@ func (g *Gateway) try(out *http.Request, x *exchange, e *entry, limit time.Time)
 		}
 		var tooLarge *http.MaxBytesError
 		if errors.As(err, &tooLarge) {
-			return nil, verdict.Outcome{}, errTooLarge
+			return nil, verdict.Outcome{}, spool.ErrTooLarge
 		}
 		var unsent *refusal
 		if errors.As(err, &unsent) {

@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"errors"
+	"io"
 	"maps"
 	"net"
 	"net/http"
@@ -14,6 +15,7 @@ import (
 	"github.com/keywright/keywright/internal/gateway/identity"
 	"github.com/keywright/keywright/internal/gateway/inspect"
 	"github.com/keywright/keywright/internal/gateway/object"
+	"github.com/keywright/keywright/internal/gateway/spool"
 	"github.com/keywright/keywright/internal/verdict"
 )
 
@@ -37,7 +39,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if x.ticket {
-		x.body.done()
+		x.body.Done()
 		g.finish(r, x, false)
 		return
 	}
@@ -45,7 +47,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer func() {
 		x.app.running.Add(-1)
 		x.app.settle(x)
-		x.body.done()
+		x.body.Done()
 		g.finish(r, x, aborted)
 	}()
 	ctx, cancel := context.WithTimeoutCause(r.Context(), g.o.MaxDuration, errOverlong)
@@ -110,21 +112,23 @@ func (g *Gateway) admit(w http.ResponseWriter, r *http.Request, x *exchange) *re
 // take reads the body and asks the guards.
 func (g *Gateway) take(w http.ResponseWriter, r *http.Request, x *exchange, caller identity.Caller) *refusal {
 	var l *inspect.Body
+	var see io.Writer // l, where there is one
 	if x.route.inspect {
 		l = &inspect.Body{Batch: x.route.kind == object.Batch}
+		see = l
 	}
 	start := time.Now()
 	line := http.NewResponseController(w)
 	if r.ContentLength != 0 {
 		_ = line.SetReadDeadline(start.Add(bodyTime(r.ContentLength)))
 	}
-	b, err := g.readBody(r, x.route.limit, l)
+	b, err := g.spool.Read(r, x.route.limit, see)
 	if r.ContentLength != 0 && err == nil {
 		_ = line.SetReadDeadline(time.Time{})
 	}
 	x.waited = time.Since(start)
 	switch {
-	case errors.Is(err, errTooLarge):
+	case errors.Is(err, spool.ErrTooLarge):
 		return &refusal{status: http.StatusRequestEntityTooLarge, message: "the request body is too large", row: "too large"}
 	case fault.Is(err, fault.Unavailable):
 		return &refusal{status: http.StatusServiceUnavailable, message: "there is no room for the request body", retryAfter: retrial, row: "no room"}
@@ -133,25 +137,25 @@ func (g *Gateway) take(w http.ResponseWriter, r *http.Request, x *exchange, call
 	}
 	x.body = b
 	if len(r.Trailer) > 0 {
-		b.done()
+		b.Done()
 		return &refusal{status: http.StatusBadRequest, message: "trailers are not served", row: "form"}
 	}
 	if l != nil {
-		if !b.replayable() {
+		if !b.Replayable() {
 			if x.app.guarded() || len(caller.Models) > 0 || l.Batch {
-				b.done()
+				b.Done()
 				return &refusal{status: http.StatusServiceUnavailable, message: "there is no room for the request body", retryAfter: retrial, row: "no room"}
 			}
 		} else if problem := l.Problem(); problem != "" {
-			b.done()
+			b.Done()
 			return &refusal{status: http.StatusBadRequest, message: "the request body cannot be sent: " + problem, row: "body"}
 		}
 		if refused := g.belongs(r.Context(), x, l); refused != nil {
-			b.done()
+			b.Done()
 			return refused
 		}
-		if !b.replayable() {
-			b.once = &unseen{ReadCloser: b.once, l: l}
+		if !b.Replayable() {
+			b.Filter(func(rest io.ReadCloser) io.ReadCloser { return &unseen{ReadCloser: rest, l: l} })
 		}
 		x.sticky = x.sticky || l.Sticky
 		if !l.Batch {
@@ -170,14 +174,14 @@ func (g *Gateway) take(w http.ResponseWriter, r *http.Request, x *exchange, call
 			refused = g.enqueue(w, r, x, caller)
 		}
 		if refused != nil {
-			b.done()
+			b.Done()
 			return refused
 		}
 		x.ticket = true
 		return nil
 	}
 	if refused := x.app.guard(x, l, caller); refused != nil {
-		b.done()
+		b.Done()
 		return refused
 	}
 	if len(x.app.Cache) > 0 {
@@ -335,7 +339,7 @@ func (g *Gateway) failed(w http.ResponseWriter, r *http.Request, err error) {
 	case errors.As(err, &refused):
 	case errors.Is(err, errOverlong), errors.Is(context.Cause(r.Context()), errOverlong):
 		refused = &refusal{status: http.StatusGatewayTimeout, message: "the request took too long", row: "overlong"}
-	case errors.Is(err, errTooLarge), errors.As(err, &tooLarge):
+	case errors.Is(err, spool.ErrTooLarge), errors.As(err, &tooLarge):
 		refused = &refusal{status: http.StatusRequestEntityTooLarge, message: "the request body is too large", row: "too large"}
 	case r.Context().Err() != nil:
 		x.status, x.row = 499, "hung up"

@@ -33,6 +33,7 @@ import (
 	"github.com/keywright/keywright/internal/gateway/cache"
 	"github.com/keywright/keywright/internal/gateway/identity"
 	"github.com/keywright/keywright/internal/gateway/ledger"
+	"github.com/keywright/keywright/internal/gateway/spool"
 	"github.com/keywright/keywright/internal/httpx"
 )
 
@@ -132,7 +133,7 @@ type Gateway struct {
 	denied    map[apikey.Digest]bool
 	scopes    scopes
 	breaker   breakers
-	spill     *spill
+	spool     *spool.Spool
 	refresh   refreshers
 	left      leftValues
 	told      teller
@@ -196,7 +197,7 @@ func New(o Options) (*Gateway, error) {
 	}); err != nil {
 		return nil, err
 	}
-	if g.spill, err = newSpill(o.SpillDir, o.Spill); err != nil {
+	if g.spool, err = spool.New(o.SpillDir, o.MemoryBody, o.Spill); err != nil {
 		return nil, err
 	}
 	if g.transport == nil {

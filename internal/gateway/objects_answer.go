@@ -17,6 +17,7 @@ import (
 	"github.com/keywright/keywright/internal/gateway/inspect"
 	"github.com/keywright/keywright/internal/gateway/ledger"
 	"github.com/keywright/keywright/internal/gateway/object"
+	"github.com/keywright/keywright/internal/gateway/spool"
 )
 
 // keeper is the RoundTripper in front of the engine: it sees whose the objects in an answer are, before the caller sees them. Everything else
@@ -339,7 +340,7 @@ func (c *claimingLines) fill() {
 	case err != nil:
 		c.err = err
 	case end == 0 && len(c.buf) > maxMessage:
-		c.err = errTooLarge
+		c.err = spool.ErrTooLarge
 	}
 	var all []ledger.Object
 	for line := range bytes.Lines(c.buf[:end]) {
