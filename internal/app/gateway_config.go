@@ -62,7 +62,7 @@ func ConfiguredGateway(ctx context.Context, c *config.Config, log *slog.Logger) 
 		}
 		prices = map[string]gateway.Price{}
 		for name, p := range table.Models {
-			prices[name] = gateway.Price{Input: p.Input, Output: p.Output}
+			prices[name] = gateway.Price{Input: p.Input, Output: p.Output, Batch: table.Batch}
 		}
 	}
 	for name, a := range g.Apps {

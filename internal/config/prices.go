@@ -14,6 +14,7 @@ import (
 type Prices struct {
 	Date     string           `yaml:"date" required:"true" help:"The day on which the prices were looked up, as YYYY-MM-DD."`
 	Currency string           `yaml:"currency" required:"true" help:"Such as USD. Budgets are in the same."`
+	Batch    float64          `yaml:"batch" default:"1" help:"The part of a price that a message of a batch costs, such as 0.5."`
 	Models   map[string]Price `yaml:"models" required:"true" help:"Prices by name of model, or by class: haiku, sonnet, opus. The exact name wins."`
 }
 
@@ -68,6 +69,9 @@ func (p Prices) judge(r *reader) {
 	}
 	if !currencyRE.MatchString(p.Currency) {
 		r.badAt(".currency", "such as USD", `"currency" in the prices has not three capital letters`)
+	}
+	if p.Batch <= 0 || p.Batch > 1 {
+		r.badAt(".batch", "such as 0.5", `"batch" in the prices is more than 0 and at most 1`)
 	}
 	for name, price := range p.Models {
 		if price.Input < 0 || price.Output < 0 {

@@ -37,6 +37,22 @@ type App struct {
 type Price struct {
 	Input  float64 `json:"input"`
 	Output float64 `json:"output"`
+	// Batch is the part of it that messages of a batch cost, such as 0.5; zero means all of it.
+	Batch float64 `json:"batch,omitempty"`
+}
+
+// of gives the cost of tokens.
+func (p Price) of(input, output int64) float64 {
+	return (float64(input)*p.Input + float64(output)*p.Output) / 1e6
+}
+
+// inBatch gives the price of a message of a batch.
+func (p Price) inBatch() Price {
+	if p.Batch > 0 {
+		p.Input, p.Output = p.Input*p.Batch, p.Output*p.Batch
+	}
+	p.Batch = 0
+	return p
 }
 
 // appState is what requests of one application share.
@@ -57,6 +73,7 @@ type reservation struct {
 	tokens int64
 	cost   float64
 	price  Price
+	batch  *batchCost // its items and prices
 	day    int64
 	made   bool
 }
@@ -137,9 +154,10 @@ func (a *appState) reserve(x *exchange, l *inspect.Body) *refusal {
 	if l == nil || x.route.name != "messages" && !l.Batch {
 		return nil
 	}
-	r := reservation{made: true, day: now.Unix() / 86400}
+	r := reservation{made: true, day: dayOf(now)}
 	priced := true
 	if l.Batch {
+		r.batch = &batchCost{items: requests, prices: make(map[string]Price, len(l.Items))}
 		for model, s := range l.Items {
 			priced = a.expect(&r, model, *s) && priced
 		}
@@ -183,13 +201,17 @@ func (a *appState) expect(r *reservation, model string, s inspect.Share) bool {
 	if !ok {
 		price, ok = a.Prices[verdict.Class(model)]
 	}
+	if r.batch != nil {
+		price = price.inBatch()
+		r.batch.prices[model] = price
+	}
 	r.price = price
-	r.cost += (float64(input)*price.Input + float64(output)*price.Output) / 1e6
+	r.cost += price.of(input, output)
 	return ok
 }
 
 // settle replaces the reservation by what the provider counted. Where it did not count, because the request failed, all of it goes back;
-// after a cut or a hang-up in the middle of an answer it stands.
+// after a cut or a hang-up in the middle of an answer it stands, and for a batch until its results are read.
 func (a *appState) settle(x *exchange) {
 	r := x.reserved
 	if !r.made {
@@ -209,7 +231,7 @@ func (a *appState) settle(x *exchange) {
 	}
 	a.tokens.give(float64(r.tokens - counted - u.Output))
 	if a.CostPerDay > 0 {
-		a.refund(r.day, r.cost-(float64(counted)*r.price.Input+float64(u.Output)*r.price.Output)/1e6)
+		a.refund(r.day, r.cost-r.price.of(counted, u.Output))
 	}
 }
 

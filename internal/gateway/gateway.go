@@ -142,6 +142,7 @@ type Gateway struct {
 	metrics   *metrics
 	ledger    *ledger.Ledger // nil without a state directory
 	owners    owners
+	batches   batchCosts
 	apps      sync.Map // name -> *appState
 	nApps     atomic.Int64
 

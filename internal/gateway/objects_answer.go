@@ -79,7 +79,7 @@ func (g *Gateway) keep(ctx context.Context, res *http.Response, x *exchange) (*h
 		}
 	case doesRead:
 		if x.route.kind == object.Batch {
-			res.Body = &claimingLines{ReadCloser: res.Body, g: g, x: x, ctx: ctx}
+			res.Body = &claimingLines{ReadCloser: res.Body, g: g, x: x, ctx: ctx, bill: g.bill(x)}
 		}
 	case doesDelete:
 		g.forget(ctx, x.object)
@@ -120,6 +120,10 @@ func (g *Gateway) keepMade(ctx context.Context, res *http.Response, x *exchange)
 		return nil, &refusal{status: http.StatusServiceUnavailable, message: "the gateway cannot record whose the new " + o.Kind + " is", row: "ledger"}
 	}
 	if x.route.kind == object.Batch {
+		if c := x.reserved.batch; c != nil && x.reserved.cost > 0 {
+			c.app, c.day, c.cost = x.app.name, x.reserved.day, x.reserved.cost
+			g.batches.put(made.ID, *c)
+		}
 		b = x.here(b)
 	}
 	return replaced(res, b), nil
@@ -305,6 +309,8 @@ type claimingLines struct {
 	x   *exchange
 	ctx context.Context //nolint:containedctx // The request's, which ends with the answer.
 
+	bill *batchBill // nil when there is nothing to settle
+
 	buf   []byte // whole lines up to ready, then the start of one
 	ready int
 	err   error
@@ -345,6 +351,12 @@ func (c *claimingLines) fill() {
 	var all []ledger.Object
 	for line := range bytes.Lines(c.buf[:end]) {
 		all = append(all, claimed(c.x, line)...)
+		if c.bill != nil {
+			c.bill.line(line)
+		}
+	}
+	if c.bill != nil && errors.Is(c.err, io.EOF) {
+		c.bill.end()
 	}
 	c.g.own(c.ctx, all)
 	c.ready = end
