@@ -189,7 +189,7 @@ func New(o Options) (*Gateway, error) {
 	}
 	g := &Gateway{
 		o: o, upstream: u, transport: o.Transport, log: o.Log, states: map[apikey.Digest]*keyState{}, denied: map[apikey.Digest]bool{},
-		metrics: newMetrics(), owners: &memory{by: map[string]ledger.Object{}}, idle: make(chan struct{}, 1), events: make(chan event.Event, 1024),
+		metrics: newMetrics(), owners: ledger.NewMemory(), idle: make(chan struct{}, 1), events: make(chan event.Event, 1024),
 		cache: cache.New(0, 0),
 	}
 	if err := g.Configure(Rules{

@@ -1,11 +1,8 @@
 package gateway
 
 import (
-	"cmp"
 	"context"
 	"net/http"
-	"slices"
-	"sync"
 	"time"
 
 	"github.com/keywright/keywright/internal/gateway/inspect"
@@ -24,7 +21,7 @@ type owners interface {
 
 var (
 	_ owners = (*ledger.Ledger)(nil)
-	_ owners = (*memory)(nil)
+	_ owners = (*ledger.Memory)(nil)
 )
 
 // owning is what an exchange has to do with objects.
@@ -181,79 +178,4 @@ func origin(r *http.Request) string {
 		return "https://" + r.Host
 	}
 	return "http://" + r.Host
-}
-
-// memory keeps objects until the process ends.
-type memory struct {
-	mu  sync.Mutex
-	seq int64
-	by  map[string]ledger.Object
-}
-
-func (m *memory) Own(_ context.Context, objects ...ledger.Object) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, o := range objects {
-		old, known := m.by[o.ID]
-		switch {
-		case !known:
-			m.seq++
-			o.Seq = m.seq
-			m.by[o.ID] = o
-		case old.App == o.App && old.Kind == o.Kind:
-			old.Expires = o.Expires
-			m.by[o.ID] = old
-		}
-	}
-	return nil
-}
-
-func (m *memory) Objects(_ context.Context, ids []string) ([]ledger.Object, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	var all []ledger.Object
-	for _, id := range ids {
-		if o, ok := m.by[id]; ok {
-			all = append(all, o)
-		}
-	}
-	return all, nil
-}
-
-func (m *memory) ObjectsOf(_ context.Context, app, kind string, after ledger.Object, n int) ([]ledger.Object, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	var all []ledger.Object
-	for _, o := range m.by {
-		if o.App == app && o.Kind == kind && (after.Seq == 0 || newer(after, o) < 0) {
-			all = append(all, o)
-		}
-	}
-	slices.SortFunc(all, newer)
-	return all[:min(n, len(all))], nil
-}
-
-// newer orders objects as their lists do.
-func newer(a, b ledger.Object) int {
-	return cmp.Or(b.Created.Compare(a.Created), cmp.Compare(b.Seq, a.Seq))
-}
-
-func (m *memory) Forget(_ context.Context, ids ...string) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, id := range ids {
-		delete(m.by, id)
-	}
-	return nil
-}
-
-func (m *memory) Prune(_ context.Context, before time.Time) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for id, o := range m.by {
-		if !o.Expires.IsZero() && o.Expires.Before(before) {
-			delete(m.by, id)
-		}
-	}
-	return nil
 }

@@ -365,7 +365,7 @@ func (l *listing) filesOf(wanted []string) (*http.Response, error) {
 		return nil, noRecords()
 	}
 	found = slices.DeleteFunc(found, func(o ledger.Object) bool { return o.App != l.x.app.name || o.Kind != object.File })
-	slices.SortFunc(found, newer)
+	slices.SortFunc(found, ledger.Newer)
 	got, other, err := l.byID(found)
 	if other != nil || err != nil {
 		return other, err

@@ -1,15 +1,47 @@
 package ledger
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"testing"
 	"time"
 )
 
+// keeper is what a Ledger and a Memory do alike.
+type keeper interface {
+	Own(ctx context.Context, objects ...Object) error
+	Objects(ctx context.Context, ids []string) ([]Object, error)
+	ObjectsOf(ctx context.Context, app, kind string, after Object, n int) ([]Object, error)
+	Forget(ctx context.Context, ids ...string) error
+	Prune(ctx context.Context, before time.Time) error
+}
+
+var (
+	_ keeper = (*Ledger)(nil)
+	_ keeper = (*Memory)(nil)
+)
+
 func TestObjects(t *testing.T) {
-	dir := t.TempDir()
-	l := open(t, dir)
+	t.Run("ledger", func(t *testing.T) {
+		dir := t.TempDir()
+		l := open(t, dir)
+		testObjects(t, l, func() keeper {
+			if err := l.Close(); err != nil {
+				t.Fatal(err)
+			}
+			return open(t, dir)
+		})
+	})
+	t.Run("memory", func(t *testing.T) {
+		m := NewMemory()
+		testObjects(t, m, func() keeper { return m })
+	})
+}
+
+// testObjects is the contract. again gives what is kept after a restart, where there can be one.
+func testObjects(t *testing.T, l keeper, again func() keeper) {
+	t.Helper()
 	at := time.Date(2026, 11, 22, 9, 0, 0, 123_000, time.UTC)
 	var mine []string
 	var all []Object
@@ -25,10 +57,7 @@ func TestObjects(t *testing.T) {
 	if err := l.Own(t.Context(), all...); err != nil {
 		t.Fatal(err)
 	}
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
-	l = open(t, dir)
+	l = again()
 	got, err := l.Objects(t.Context(), append(slices.Clone(mine), "unknown"))
 	if err != nil || len(got) != len(mine) || got[0].App != "a" || got[0].Organization != "o" || got[0].Workspace != "w" || got[0].Kind != "file" || !got[0].Expires.IsZero() {
 		t.Fatalf("%d of %d objects, %v", len(got), len(mine), err)
