@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -149,11 +150,16 @@ func TestPrices(t *testing.T) {
 	dir := t.TempDir()
 	good := "date: 2026-11-01\ncurrency: USD\nmodels:\n  haiku: { input: 1, output: 5 }\n  claude-opus-4-5: { input: 5, output: 25.5 }\n"
 	p, err := ReadPrices(t.Context(), write(t, dir, "prices.yaml", good))
-	if err != nil || p.Models["claude-opus-4-5"].Output != 25.5 || p.Currency != "USD" {
+	if err != nil || p.Models["claude-opus-4-5"].Output != 25.5 || p.Currency != "USD" || p.Batch != 1 {
 		t.Fatalf("%+v %v", p, err)
 	}
 	if age := p.Age(time.Date(2026, 11, 3, 0, 0, 0, 0, time.UTC)); age != 48*time.Hour {
 		t.Errorf("age %v", age)
+	}
+	for batch, ok := range map[string]bool{"0.5": true, "1": true, "0": false, "1.5": false} {
+		if p, err := ReadPrices(t.Context(), write(t, dir, "prices.yaml", good+"batch: "+batch+"\n")); (err == nil) != ok || ok && strconv.FormatFloat(p.Batch, 'g', -1, 64) != batch {
+			t.Errorf("batch %s: %v %v", batch, p.Batch, err)
+		}
 	}
 	for from, want := range map[string]string{
 		"2026-11-01": `prices.yaml:1:7: "date" in the prices is no day`, "USD": "has not three capital letters", "input: 1,": `"input" is missing`, "output: 25.5": "unknown field",

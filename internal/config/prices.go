@@ -50,6 +50,7 @@ func ReadPrices(_ context.Context, path string) (Prices, error) {
 	l.parse(path, abs, text)
 	if d := l.docs[0]; d.body != nil {
 		l.at(d)
+		l.prefill(reflect.ValueOf(&p))
 		l.value(d.body, reflect.ValueOf(&p).Elem(), at{what: "the prices"})
 		p.judge(l.reader)
 	}
