@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"io"
 	"mime"
@@ -75,7 +74,7 @@ func (g *Gateway) keep(ctx context.Context, res *http.Response, x *exchange) (*h
 			if err != nil {
 				return nil, err
 			}
-			return replaced(res, x.here(b)), nil
+			return replaced(res, object.Readdress(b, x.origin)), nil
 		}
 	case doesRead:
 		if x.route.kind == object.Batch {
@@ -102,17 +101,13 @@ func (g *Gateway) keepMade(ctx context.Context, res *http.Response, x *exchange)
 	if err != nil {
 		return nil, err
 	}
-	var made struct {
-		ID        string `json:"id"`
-		CreatedAt string `json:"created_at"`
-		ExpiresAt string `json:"expires_at"`
-	}
-	if json.Unmarshal(b, &made) != nil || !object.PlainID(made.ID) {
+	made, ok := object.Made(b)
+	if !ok {
 		return nil, &refusal{status: http.StatusBadGateway, message: "the provider's answer has no id of what it made", row: "no id"}
 	}
-	o := x.owned(x.route.kind, made.ID, stamp(made.CreatedAt))
+	o := x.owned(x.route.kind, made.ID, made.Created)
 	if x.route.kind == object.File {
-		o.Expires = stamp(made.ExpiresAt)
+		o.Expires = made.Expires
 	}
 	// The caller may hang up now; the object is there all the same.
 	if err := g.owners.Own(context.WithoutCancel(ctx), o); err != nil {
@@ -124,7 +119,7 @@ func (g *Gateway) keepMade(ctx context.Context, res *http.Response, x *exchange)
 			c.app, c.day, c.cost = x.app.name, x.reserved.day, x.reserved.cost
 			g.batches.put(made.ID, *c)
 		}
-		b = x.here(b)
+		b = object.Readdress(b, x.origin)
 	}
 	return replaced(res, b), nil
 }
@@ -134,15 +129,6 @@ func (x *exchange) owned(kind, id string, created time.Time) ledger.Object {
 		created = time.Now()
 	}
 	return ledger.Object{ID: id, Kind: kind, App: x.app.name, Organization: x.at.organization, Workspace: x.at.workspace, Created: created}
-}
-
-// stamp reads a time of the provider; one that is missing or odd is zero.
-func stamp(s string) time.Time {
-	t, err := time.Parse(time.RFC3339, s)
-	if err != nil {
-		return time.Time{}
-	}
-	return t
 }
 
 func (g *Gateway) forget(ctx context.Context, id string) {
@@ -174,118 +160,23 @@ func replaced(res *http.Response, b []byte) *http.Response {
 	return res
 }
 
-// here gives a batch with the address of its results at the gateway. Nothing else of it is changed.
-func (x *exchange) here(batch []byte) []byte {
-	d := json.NewDecoder(bytes.NewReader(batch))
-	if t, err := d.Token(); err != nil || t != json.Delim('{') {
-		return batch
-	}
-	id := ""
-	type span struct{ from, to int64 }
-	var spans []span
-	for d.More() {
-		name, err := d.Token()
-		var value json.RawMessage
-		if err != nil || d.Decode(&value) != nil {
-			return batch
-		}
-		switch to := d.InputOffset(); name {
-		case "id":
-			_ = json.Unmarshal(value, &id) // one that is no text is no id
-		case "results_url":
-			if value[0] == '"' {
-				spans = append(spans, span{to - int64(len(value)), to})
-			}
-		}
-	}
-	if len(spans) == 0 || !object.PlainID(id) {
-		return batch
-	}
-	url, err := json.Marshal(x.origin + "/v1/messages/batches/" + id + "/results")
-	if err != nil {
-		return batch
-	}
-	out, from := make([]byte, 0, len(batch)+len(url)), int64(0)
-	for _, s := range spans {
-		out = append(append(out, batch[from:s.from]...), url...)
-		from = s.to
-	}
-	return append(out, batch[from:]...)
-}
-
-// answered is what a message, an event of its stream, or a line of a batch's results has that may become an application's own. Of the content
-// only what tools of the provider have made counts: the rest a caller can have a model write.
-type answered struct {
-	ID        string `json:"id"`
-	Container *struct {
-		ID        string `json:"id"`
-		ExpiresAt string `json:"expires_at"`
-	} `json:"container"`
-	Content      []answeredBlock `json:"content"`
-	Message      *answered       `json:"message"`
-	Delta        *answered       `json:"delta"`
-	ContentBlock *answeredBlock  `json:"content_block"`
-	Result       *answered       `json:"result"`
-}
-
-type answeredBlock struct {
-	Type    string          `json:"type"`
-	Content json.RawMessage `json:"content"`
-}
-
 // threadLife is how long it is remembered whose a conversation is that was not gone on with. The provider does not say how long it keeps one.
 const threadLife = 90 * 24 * time.Hour
 
-// objects lists what an answer names.
-func (a *answered) objects(x *exchange) []ledger.Object {
-	var all []ledger.Object
-	if c := a.Container; c != nil && object.PlainID(c.ID) {
-		o := x.owned(object.Container, c.ID, time.Time{})
-		o.Expires = stamp(c.ExpiresAt)
-		all = append(all, o)
+// claimed lists what a text names, a message, an event's data or a line, as the application's own.
+func claimed(x *exchange, b []byte) []ledger.Object {
+	found := object.In(b, x.thread)
+	if len(found) == 0 {
+		return nil
 	}
-	if x.thread && object.PlainID(a.ID) {
-		o := x.owned(object.Thread, a.ID, time.Time{})
-		o.Expires = time.Now().Add(threadLife)
-		all = append(all, o)
-	}
-	blocks := a.Content
-	if a.ContentBlock != nil {
-		blocks = append(blocks, *a.ContentBlock)
-	}
-	for _, b := range blocks {
-		var made struct {
-			Content []struct {
-				FileID string `json:"file_id"`
-			} `json:"content"`
-		}
-		if !strings.HasSuffix(b.Type, "code_execution_tool_result") || json.Unmarshal(b.Content, &made) != nil {
-			continue
-		}
-		for _, f := range made.Content {
-			if object.PlainID(f.FileID) {
-				all = append(all, x.owned(object.File, f.FileID, time.Time{}))
-			}
-		}
-	}
-	for _, inner := range []*answered{a.Message, a.Delta, a.Result} {
-		if inner != nil {
-			all = append(all, inner.objects(x)...)
+	all := make([]ledger.Object, len(found))
+	for i, f := range found {
+		all[i] = x.owned(f.Kind, f.ID, time.Time{})
+		if all[i].Expires = f.Expires; f.Kind == object.Thread {
+			all[i].Expires = time.Now().Add(threadLife)
 		}
 	}
 	return all
-}
-
-// claimed lists what a text names, a message, an event's data or a line.
-func claimed(x *exchange, b []byte) []ledger.Object {
-	if !x.thread && !bytes.Contains(b, []byte(`"file_id"`)) && !bytes.Contains(b, []byte(`"container"`)) {
-		return nil
-	}
-	var a answered
-	if json.Unmarshal(b, &a) != nil {
-		return nil // parts of another form hold nothing that is known to be an object
-	}
-	return a.objects(x)
 }
 
 // claim records what an answer names. When that fails the answer still goes on, since it was paid for; what it names stays unknown.

@@ -279,7 +279,7 @@ func (l *listing) idAnswer(got []json.RawMessage, back, more bool) (*http.Respon
 	}
 	p, data := idPage{HasMore: more}, make([][]byte, len(got))
 	for i, raw := range got {
-		data[i] = l.x.here(raw)
+		data[i] = object.Readdress(raw, l.x.origin)
 	}
 	if len(got) > 0 {
 		first, last := read(got[0]).ID, read(got[len(got)-1]).ID

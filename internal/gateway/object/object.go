@@ -1,7 +1,8 @@
-// Package object knows how the provider names what it keeps for its customers: files, batches, skills, containers and conversations.
+// Package object knows how the provider names what it keeps for its customers: files, batches, skills, containers and conversations. It tells which of
+// them an answer names.
 //
-// It only reads names: it never calls anything and never decides whose an object is, which the ledger knows. The gateway and its readers of
-// requests call it.
+// It only reads texts: it never calls anything and never decides whose an object is, which the ledger knows. The gateway and its readers of requests
+// call it.
 package object
 
 // The kinds of objects. A published skill is one that its request says is the provider's own.
