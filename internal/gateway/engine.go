@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/http/httptrace"
 	"net/textproto"
 	"strconv"
 	"strings"
@@ -113,6 +114,9 @@ func (e *engine) RoundTrip(out *http.Request) (*http.Response, error) {
 	x := exchangeOf(out.Context())
 	if x == nil {
 		return nil, &refusal{status: http.StatusInternalServerError, message: "the request has no exchange"}
+	}
+	if t := httptrace.ContextClientTrace(out.Context()); t != nil {
+		t.Got1xxResponse = nil // ReverseProxy would pass on what comes before an answer, headers and all
 	}
 	defer func() {
 		g.scopes.giveBack(x)
@@ -316,6 +320,10 @@ func events(h http.Header) bool {
 
 // accept makes an answer the one that the caller gets. The key is held until its body was closed.
 func (g *Gateway) accept(res *http.Response, x *exchange, e *entry, o verdict.Outcome) *http.Response {
+	// The transport puts trailers into the answer that it gave, when the body has ended; they stay there.
+	own := *res
+	own.Trailer = nil
+	res = &own
 	x.status = res.StatusCode
 	x.requestID = res.Header.Get("Request-Id")
 	if !fine(res.StatusCode) && (x.attempts > 1 || o.Action == verdict.Cool && o.Scope != verdict.WorkspaceModel) {

@@ -21,6 +21,7 @@ import (
 
 // ServeHTTP serves one request. It expects the limits and the peer that Serve provides.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	g.writeBy(w, 0)
 	if r.URL.Path == "/healthz" || r.URL.Path == "/readyz" {
 		g.health(w, r)
 		return
@@ -54,8 +55,15 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	x.ctx = exchangeContext{ctx, x}
 	r.Body = http.NoBody // it was taken; the engine sends x.body
+	g.writeBy(w, g.o.MaxDuration)
 	g.proxy.ServeHTTP(w, r.WithContext(&x.ctx))
 	aborted = false
+}
+
+// writeBy bounds the time in which a caller takes its answer: one that does not read would hold the key of its request for ever, and with it the
+// end of a rotation. Each request sets it anew, since a connection keeps it.
+func (g *Gateway) writeBy(w http.ResponseWriter, most time.Duration) {
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(most + answerTime)) // a writer without one is a test's
 }
 
 // errOverlong is the cause of a request that used up its whole time.
@@ -126,7 +134,9 @@ func (g *Gateway) take(w http.ResponseWriter, r *http.Request, x *exchange, call
 	if r.ContentLength != 0 && err == nil {
 		_ = line.SetReadDeadline(time.Time{})
 	}
-	x.waited = time.Since(start)
+	if x.waited = time.Since(start); x.waited > time.Second {
+		g.writeBy(w, 0)
+	}
 	switch {
 	case errors.Is(err, spool.ErrTooLarge):
 		return &refusal{status: http.StatusRequestEntityTooLarge, message: "the request body is too large", row: "too large"}
@@ -319,11 +329,8 @@ func private(name string) bool {
 
 // modify cleans the answer that the caller gets.
 func (g *Gateway) modify(res *http.Response) error {
-	switch {
-	case res.StatusCode >= 300 && res.StatusCode <= 399 || res.StatusCode < 200:
+	if res.StatusCode >= 300 && res.StatusCode <= 399 || res.StatusCode < 200 {
 		return &refusal{status: http.StatusBadGateway, message: "the upstream's address sends elsewhere", row: "redirect"}
-	case len(res.Trailer) > 0:
-		res.Trailer = nil
 	}
 	delete(res.Header, "Set-Cookie")
 	delete(res.Header, "Alt-Svc")

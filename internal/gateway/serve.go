@@ -21,6 +21,8 @@ const (
 	headTime  = 10 * time.Second
 	idleTime  = 2 * time.Minute
 	maxHeader = 64 << 10
+	// answerTime is how long a caller may take for the rest of an answer that is complete, or for one of the gateway's own.
+	answerTime = 30 * time.Second
 )
 
 // Serve answers on a listener until ctx is done; then it lets no new request in, and waits up to grace for those that run, streams too. tlsConfig may
