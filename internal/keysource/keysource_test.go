@@ -15,15 +15,17 @@ import (
 
 func TestReferences(t *testing.T) {
 	for text, want := range map[string]keysource.Parsed{
-		"file:/etc/a#b?c":                  {Scheme: "file", Name: "/etc/a#b?c"},
-		"env:A_1":                          {Scheme: "env", Name: "A_1"},
-		"store:prod-primary":               {Scheme: "store", Name: "prod-primary"},
-		"daemon:/run/kw.sock#app":          {Scheme: "daemon", Name: "/run/kw.sock", Field: "app"},
-		"daemon:https://h:8?identity=r#a":  {Scheme: "daemon", Name: "https://h:8", Field: "a"},
-		"aws:arn:aws:x:eu-1:1:secret:a/b":  {Scheme: "aws", Name: "arn:aws:x:eu-1:1:secret:a/b"},
-		"aws:a?region=r&every=2m#api_key":  {Scheme: "aws", Name: "a", Field: "api_key", Every: 2 * time.Minute},
-		"vault:kv/a/b?token=file:t#f":      {Scheme: "vault", Name: "kv/a/b", Field: "f"},
-		"kubernetes:ns/name.x?context=c#k": {Scheme: "kubernetes", Name: "ns/name.x", Field: "k"},
+		"file:/etc/a#b?c":                 {Scheme: "file", Name: "/etc/a#b?c"},
+		"env:A_1":                         {Scheme: "env", Name: "A_1"},
+		"store:prod-primary":              {Scheme: "store", Name: "prod-primary"},
+		"daemon:/run/kw.sock#app":         {Scheme: "daemon", Name: "/run/kw.sock", Field: "app"},
+		"daemon:https://h:8?identity=r#a": {Scheme: "daemon", Name: "https://h:8", Field: "a"},
+		"aws:arn:aws:x:eu-1:1:secret:a/b": {Scheme: "aws", Name: "arn:aws:x:eu-1:1:secret:a/b"},
+		"aws:a?region=r&every=2m#api_key": {Scheme: "aws", Name: "a", Field: "api_key", Every: 2 * time.Minute},
+		"vault:kv/a/b?token=file:t#f":     {Scheme: "vault", Name: "kv/a/b", Field: "f"},
+		"vault:kv/a?login=approle&role=r&secret-id=file:s&auth=x/y#f": {Scheme: "vault", Name: "kv/a", Field: "f"},
+		"vault:kv/a?login=jwt&role=r&jwt=file:j#f":                    {Scheme: "vault", Name: "kv/a", Field: "f"},
+		"kubernetes:ns/name.x?context=c#k":                            {Scheme: "kubernetes", Name: "ns/name.x", Field: "k"},
 	} {
 		var r keysource.Ref
 		err := r.UnmarshalText([]byte(text))
@@ -36,7 +38,7 @@ func TestReferences(t *testing.T) {
 	v := value.RevealString()
 	for _, text := range []string{
 		"", "x", "file:", "env:", "env:9", "store:", "store:A", "store:a#b", "store:a?x=y", "daemon:/s", "daemon:/s#A b", "daemon:#a", "aws:", "aws:a?nope=1", "aws:a?region=", "aws:a?region=r&region=s",
-		"aws:a?every=1ms", "aws:a?every=x", "aws:a b", "vault:a#f", "vault:a/b", "vault:/a#f", "vault:a/b?token=cmd:x#f", "vault:a/b?token=x#f", "kubernetes:a#k", "kubernetes:a/b", "kubernetes:A/b#k",
+		"aws:a?every=1ms", "aws:a?every=x", "aws:a b", "vault:a#f", "vault:a/b", "vault:/a#f", "vault:a/b?token=cmd:x#f", "vault:a/b?token=x#f", "vault:a/b?secret-id=x#f", "vault:a/b?jwt=x#f", "vault:a/b?jwt=file:#f", "kubernetes:a#k", "kubernetes:a/b", "kubernetes:A/b#k",
 		"kubernetes:a/b/c#k", "cmd:x", "http:x", v, "file:" + v, "aws:" + v, "vault:a/" + v + "#f", "aws:a#" + v,
 	} {
 		_, err := keysource.ParseRef(text)

@@ -51,7 +51,7 @@ func forms() map[string]form {
 		"store":      {example: "store:KEY", field: -1, name: any1},
 		"daemon":     {example: "daemon:SOCKET#KEY or daemon:https://HOST:PORT?identity=FILE#KEY", options: []string{"identity"}, field: 1, name: any1},
 		"aws":        {example: "aws:SECRET?region=REGION#MEMBER", options: []string{"region", "profile", "stage", "endpoint", "every"}, name: any1},
-		"vault":      {example: "vault:MOUNT/PATH?address=URL&token=file:PATH#FIELD", options: []string{"address", "token", "namespace", "ca", "every"}, field: 1, name: regexp.MustCompile(`^[^\x00-\x20\x7f/]+(/[^\x00-\x20\x7f/]+)+$`)},
+		"vault":      {example: "vault:MOUNT/PATH?address=URL&token=file:PATH#FIELD", options: []string{"address", "token", "login", "role", "secret-id", "jwt", "auth", "namespace", "ca", "every"}, field: 1, name: regexp.MustCompile(`^[^\x00-\x20\x7f/]+(/[^\x00-\x20\x7f/]+)+$`)},
 		"kubernetes": {example: "kubernetes:NAMESPACE/SECRET#KEY", options: []string{"context", "kubeconfig"}, field: 1, name: regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?/[a-z0-9]([-a-z0-9.]*[a-z0-9])?$`)},
 	}
 }
@@ -101,10 +101,15 @@ func (r Ref) Parse() (Parsed, error) {
 		}
 		p.Options[name] = list[0]
 	}
-	if token, ok := p.Options["token"]; ok {
-		if _, err := secret.ParseRef(token); err != nil || strings.HasPrefix(token, "cmd:") {
-			return bad("token wants file:PATH or env:NAME")
+	for _, name := range []string{"token", "secret-id"} {
+		if inner, ok := p.Options[name]; ok {
+			if _, err := secret.ParseRef(inner); err != nil || strings.HasPrefix(inner, "cmd:") {
+				return bad(name + " wants file:PATH or env:NAME")
+			}
 		}
+	}
+	if inner, ok := p.Options["jwt"]; ok && (!strings.HasPrefix(inner, "file:") || inner == "file:") {
+		return bad("jwt wants file:PATH")
 	}
 	if text, ok := p.Options["every"]; ok {
 		if p.Every, err = time.ParseDuration(text); err != nil || p.Every < leastEvery {

@@ -62,11 +62,18 @@ func Open(ref keysource.Ref, o Options) (keysource.Reader, error) {
 	case "aws":
 		return awssecrets.New(awssecrets.Config{Secret: p.Name, Field: p.Field, Region: p.Options["region"], Profile: p.Options["profile"], Stage: p.Options["stage"], Endpoint: p.Options["endpoint"], Every: p.Every})
 	case "vault":
-		token := secret.Ref(p.Options["token"])
-		if path, ok := strings.CutPrefix(string(token), "file:"); ok {
-			token = secret.Ref("file:" + abs(path))
+		inner := func(option string) string {
+			if path, ok := strings.CutPrefix(p.Options[option], "file:"); ok {
+				return "file:" + abs(path)
+			}
+			return p.Options[option]
 		}
-		return vault.New(vault.Config{Path: p.Name, Field: p.Field, Address: p.Options["address"], Namespace: p.Options["namespace"], Token: token, CA: abs(p.Options["ca"]), Every: p.Every})
+		return vault.New(vault.Config{
+			Path: p.Name, Field: p.Field, Address: p.Options["address"], Namespace: p.Options["namespace"], Token: secret.Ref(inner("token")), CA: abs(p.Options["ca"]), Every: p.Every,
+			Login: vault.Login{
+				Method: vault.Method(p.Options["login"]), Mount: p.Options["auth"], Role: inner("role"), SecretID: secret.Ref(inner("secret-id")), JWT: strings.TrimPrefix(inner("jwt"), "file:"),
+			},
+		})
 	case "kubernetes":
 		namespace, name, _ := strings.Cut(p.Name, "/")
 		return kubernetes.New(kubernetes.Config{Namespace: namespace, Secret: name, Field: p.Field, Kubeconfig: abs(p.Options["kubeconfig"]), Context: p.Options["context"]})

@@ -34,14 +34,14 @@ func TestEverySchemeOpens(t *testing.T) {
 	if asked != "app" {
 		t.Errorf("the store was asked for %q", asked)
 	}
-	for _, ref := range []keysource.Ref{"daemon:kw.sock#app", "aws:app?region=eu-central-1#key", "vault:kv/a?address=https://vault.example&token=file:token#key", "kubernetes:ai/app#key"} {
+	for _, ref := range []keysource.Ref{"daemon:kw.sock#app", "aws:app?region=eu-central-1#key", "vault:kv/a?address=https://vault.example&token=file:token#key", "vault:kv/a?address=https://vault.example&login=kubernetes&role=app#key", "vault:kv/a?address=https://vault.example&login=approle&role=r&secret-id=file:s#key", "kubernetes:ai/app#key"} {
 		if _, err := all.Open(ref, o); err != nil {
 			t.Errorf("%s: %v", ref, err)
 		}
 	}
 	for ref, kind := range map[keysource.Ref]fault.Kind{
 		"env:KEYSOURCE_TEST": fault.Invalid, "store:app": fault.Invalid, "nonsense": fault.Invalid, "daemon:https://h:1#app": fault.Invalid, "daemon:https://h:1?identity=none#app": fault.NotFound,
-		"aws:a?endpoint=http://h#k": fault.Invalid, "vault:kv/a?address=http://h#k": fault.Invalid,
+		"aws:a?endpoint=http://h#k": fault.Invalid, "vault:kv/a?address=http://h#k": fault.Invalid, "vault:kv/a?address=https://h&login=userpass&role=r#k": fault.Invalid,
 	} {
 		if _, err := all.Open(ref, all.Options{Dir: dir}); !fault.Is(err, kind) {
 			t.Errorf("%s: %v", ref, err)

@@ -1,6 +1,6 @@
 // Package vault reads a value from the key-value store of HashiCorp Vault or OpenBao, version 1 or 2, which it finds out itself. It asks again
-// and again, since Vault tells nobody of a change, writes nothing, follows no redirect, and shows no text of a reply. The gateway and package
-// keyring/vault read with it.
+// and again, since Vault tells nobody of a change, with a token that it is given or logs in for. It writes no secret, keeps a token of a login in
+// memory alone, follows no redirect, and shows no text of a reply. The gateway and package keyring/vault read with it.
 package vault
 
 import (
@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/keywright/keywright/internal/fault"
+	"github.com/keywright/keywright/internal/httpx"
 	"github.com/keywright/keywright/internal/keysource"
 	"github.com/keywright/keywright/internal/secret"
 )
@@ -40,6 +41,8 @@ type Config struct {
 	// Token says where Vault's own token is read, before each call, so that one that an agent renews is taken up: file:PATH or env:NAME. Without
 	// it VAULT_TOKEN, else the file .vault-token in the home directory.
 	Token secret.Ref
+	// Login gets and renews a token instead.
+	Login Login
 	// CA is a PEM file of authorities for the server's certificate; without it VAULT_CACERT, else the system's.
 	CA string
 	// Every is the pause between two looks; zero means DefaultEvery.
@@ -55,6 +58,10 @@ type Reader struct {
 	mu    sync.Mutex
 	mount string // of the path, with a slash at its end; empty until it is known
 	two   bool   // version 2
+
+	turn  chan struct{} // has room for one: who is in it may use grant
+	grant *grant        // nil before the first login
+	now   func() time.Time
 }
 
 var _ keysource.Reader = (*Reader)(nil)
@@ -76,17 +83,19 @@ func New(c Config) (*Reader, error) {
 	if c.Address == "" {
 		return nil, fault.New(fault.Invalid, "open Vault: no address is given", fault.Hint("vault:MOUNT/PATH?address=https://HOST:8200#FIELD, or VAULT_ADDR"))
 	}
-	base, err := url.Parse(c.Address)
-	if err != nil || base.Hostname() == "" || base.User != nil || base.RawQuery != "" || base.Scheme != "https" && (base.Scheme != "http" || !loopback(base.Hostname())) {
+	base, err := httpx.ParseBase(c.Address)
+	if err != nil {
 		return nil, fault.New(fault.Invalid, "open Vault: its address is neither https://HOST:PORT nor http on this host")
 	}
-	base.Path = strings.TrimSuffix(base.Path, "/")
+	if err := c.Login.check(c.Token); err != nil {
+		return nil, err
+	}
 	c.Path = strings.Trim(c.Path, "/")
 	if c.Field == "" || !strings.Contains(c.Path, "/") || strings.Contains("/"+c.Path+"/", "/../") || strings.Contains("/"+c.Path+"/", "/./") {
 		return nil, fault.New(fault.Invalid, "open Vault: want MOUNT/PATH and a field")
 	}
 	t := &http.Transport{
-		Proxy: http.ProxyFromEnvironment, DialContext: (&net.Dialer{Timeout: 10 * time.Second}).DialContext, TLSHandshakeTimeout: 10 * time.Second, ForceAttemptHTTP2: true,
+		Proxy: http.ProxyFromEnvironment, DialContext: (&net.Dialer{Timeout: 10 * time.Second, Control: httpx.DialControl(base.Scheme == "http")}).DialContext, TLSHandshakeTimeout: 10 * time.Second, ForceAttemptHTTP2: true,
 		MaxIdleConns: 2, IdleConnTimeout: time.Minute, MaxResponseHeaderBytes: 64 << 10, TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12},
 	}
 	if c.CA != "" {
@@ -99,12 +108,8 @@ func New(c Config) (*Reader, error) {
 			return nil, fault.New(fault.Invalid, fmt.Sprintf("open Vault: %q holds no certificate in PEM", c.CA))
 		}
 	}
-	return &Reader{c: c, base: base, http: &http.Client{Transport: t, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}, nil
-}
-
-func loopback(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
+	client := &http.Client{Transport: t, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	return &Reader{c: c, base: base, http: client, turn: make(chan struct{}, 1), now: time.Now}, nil
 }
 
 // Wait implements keysource.Reader: it looks every now and then.
@@ -195,8 +200,11 @@ func (r *Reader) find(ctx context.Context) (mount string, two bool, err error) {
 
 func (r *Reader) verb() string { return fmt.Sprintf("read %q of Vault", r.c.Path) }
 
-// token reads Vault's own token.
+// token gives Vault's own token.
 func (r *Reader) token(ctx context.Context) (secret.Value, error) {
+	if r.c.Login.Method != Given {
+		return r.held(ctx)
+	}
 	ref := r.c.Token
 	if ref == "" {
 		ref = "env:VAULT_TOKEN"
@@ -212,62 +220,83 @@ func (r *Reader) token(ctx context.Context) (secret.Value, error) {
 	return v, fault.In(err, r.verb()+": its token", fault.Hint("vault:MOUNT/PATH?token=file:PATH#FIELD, a file of mode 0600 that an agent may renew"))
 }
 
-// get reads a resource.
+// get reads a resource. With a login, a token that Vault does not accept any more is replaced once.
 func (r *Reader) get(ctx context.Context, resource string, into any) error {
-	token, err := r.token(ctx)
-	if err != nil {
-		return err
+	for {
+		token, err := r.token(ctx)
+		if err != nil {
+			return err
+		}
+		defer token.Destroy()
+		err = r.call(ctx, r.verb(), http.MethodGet, resource, token, nil, into)
+		refused := fault.Is(err, fault.Forbidden)
+		if r.c.Login.Method == Given || err != nil && !refused && !fault.Is(err, fault.NotFound) || !r.answered(ctx, token, refused) {
+			return err
+		}
 	}
-	defer token.Destroy()
+}
+
+// call makes one call. A zero token is left out. verb stands in front of the error.
+func (r *Reader) call(ctx context.Context, verb, method, resource string, token secret.Value, body []byte, into any) error {
 	u := *r.base
 	u.Path += "/v1/" + resource
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	req, err := http.NewRequestWithContext(ctx, method, u.String(), bytes.NewReader(body))
 	if err != nil {
-		return fault.New(fault.Invalid, r.verb()+": the path cannot be used")
+		return fault.New(fault.Invalid, verb+": the path cannot be used")
 	}
 	req.Header.Set("X-Vault-Request", "true")
-	req.Header.Set("X-Vault-Token", token.RevealString())
+	if !token.IsZero() {
+		req.Header.Set("X-Vault-Token", token.RevealString())
+	}
 	if r.c.Namespace != "" {
 		req.Header.Set("X-Vault-Namespace", r.c.Namespace)
 	}
 	res, err := r.http.Do(req)
 	if err != nil {
 		if ctx.Err() != nil {
-			return fault.In(context.Cause(ctx), r.verb())
+			return fault.In(context.Cause(ctx), verb)
 		}
-		return fault.New(fault.Unavailable, r.verb()+": it does not answer", fault.Hint("see whether this host reaches %s: vault status", r.base.Host))
+		return fault.New(fault.Unavailable, verb+": it does not answer", fault.Hint("see whether this host reaches %s: vault status", r.base.Host))
 	}
 	defer res.Body.Close()
 	if res.StatusCode != http.StatusOK {
-		return r.refused(res.StatusCode)
+		return r.refused(verb, res.StatusCode)
 	}
 	raw, err := io.ReadAll(io.LimitReader(res.Body, maxReply))
 	defer clear(raw)
 	if err != nil {
-		return fault.New(fault.Unavailable, r.verb()+": its answer broke off")
+		return fault.New(fault.Unavailable, verb+": its answer broke off")
 	}
 	if json.NewDecoder(bytes.NewReader(raw)).Decode(into) != nil {
-		return fault.New(fault.Unavailable, r.verb()+": its answer is not understood")
+		return fault.New(fault.Unavailable, verb+": its answer is not understood")
 	}
 	return nil
 }
 
 // refused says what a status means; Vault's own text is not shown.
-func (r *Reader) refused(status int) error {
+func (r *Reader) refused(verb string, status int) error {
 	switch {
 	case status == http.StatusForbidden:
-		return fault.New(fault.Forbidden, r.verb()+": its token is not accepted, or may not read it", fault.Hint("vault token lookup; the policy wants read on the path, for version 2 with data/ behind the mount"))
+		return fault.New(fault.Forbidden, verb+": its token is not accepted, or may not read it", fault.Hint("vault token lookup; the policy wants read on the path, for version 2 with data/ behind the mount"))
 	case status == http.StatusNotFound:
-		return fault.New(fault.NotFound, r.verb()+": there is nothing, or its latest version was deleted", fault.Hint("vault kv get %s", r.c.Path))
+		return fault.New(fault.NotFound, verb+": there is nothing, or its latest version was deleted", fault.Hint("vault kv get %s", r.c.Path))
 	case status == http.StatusTooManyRequests:
-		return fault.New(fault.RateLimited, r.verb()+": it asks to wait")
+		return fault.New(fault.RateLimited, verb+": it asks to wait")
 	case status >= 500 || status == 472 || status == 473:
-		return fault.New(fault.Unavailable, fmt.Sprintf("%s: it answers with status %d", r.verb(), status), fault.Hint("it may be sealed: vault status"))
+		return fault.New(fault.Unavailable, fmt.Sprintf("%s: it answers with status %d", verb, status), fault.Hint("it may be sealed: vault status"))
 	case status >= 300 && status < 400:
-		return fault.New(fault.Unavailable, r.verb()+": it sends callers elsewhere", fault.Hint("name the address of the active server"))
+		return fault.New(fault.Unavailable, verb+": it sends callers elsewhere", fault.Hint("name the address of the active server"))
 	}
-	return fault.New(fault.Invalid, fmt.Sprintf("%s: it answers with status %d", r.verb(), status))
+	return fault.New(fault.Invalid, fmt.Sprintf("%s: it answers with status %d", verb, status))
 }
 
-// Close gives the connections back.
-func (r *Reader) Close() { r.http.CloseIdleConnections() }
+// Close gives the connections back and forgets the token of a login. The Reader stays usable.
+func (r *Reader) Close() {
+	r.http.CloseIdleConnections()
+	select {
+	case r.turn <- struct{}{}:
+		r.keep(nil)
+		<-r.turn
+	default: // it is in use
+	}
+}
