@@ -151,7 +151,7 @@ func (s *imitation) into(t issued, mount string) bool {
 func (s *imitation) may(t issued, path string) bool {
 	for _, name := range t.policies {
 		for _, pattern := range s.policies[name] {
-			if prefix, any := strings.CutSuffix(pattern, "*"); path == pattern || any && strings.HasPrefix(path, prefix) {
+			if prefix, below := strings.CutSuffix(pattern, "*"); path == pattern || below && strings.HasPrefix(path, prefix) {
 				return true
 			}
 		}

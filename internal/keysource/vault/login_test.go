@@ -152,7 +152,7 @@ func TestServiceAccount(t *testing.T) {
 	_, w, v, _ := logged(t)
 	sign := authority(t, w, "kubernetes")
 	file := w.file(sign("vault"))
-	if err := os.Chmod(file, 0o644); err != nil { //nolint:gosec // As Kubernetes writes it.
+	if err := os.Chmod(file, 0o644); err != nil { // as Kubernetes writes it
 		t.Fatal(err)
 	}
 	w.want(w.reader(vault.Config{Login: vault.Login{Method: vault.Kubernetes, Role: "app", JWT: file}}), v, "POST auth/kubernetes/login")

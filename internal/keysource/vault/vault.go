@@ -222,18 +222,26 @@ func (r *Reader) token(ctx context.Context) (secret.Value, error) {
 
 // get reads a resource. With a login, a token that Vault does not accept any more is replaced once.
 func (r *Reader) get(ctx context.Context, resource string, into any) error {
-	for {
-		token, err := r.token(ctx)
-		if err != nil {
-			return err
-		}
-		defer token.Destroy()
-		err = r.call(ctx, r.verb(), http.MethodGet, resource, token, nil, into)
-		refused := fault.Is(err, fault.Forbidden)
-		if r.c.Login.Method == Given || err != nil && !refused && !fault.Is(err, fault.NotFound) || !r.answered(ctx, token, refused) {
-			return err
-		}
+	again, err := r.try(ctx, resource, into)
+	if again {
+		_, err = r.try(ctx, resource, into)
 	}
+	return err
+}
+
+// try reads a resource with the token that there is; again says that the next call has another one.
+func (r *Reader) try(ctx context.Context, resource string, into any) (again bool, err error) {
+	token, err := r.token(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer token.Destroy()
+	err = r.call(ctx, r.verb(), http.MethodGet, resource, token, nil, into)
+	refused := fault.Is(err, fault.Forbidden)
+	if r.c.Login.Method == Given || err != nil && !refused && !fault.Is(err, fault.NotFound) {
+		return false, err
+	}
+	return r.answered(ctx, token, refused), err
 }
 
 // call makes one call. A zero token is left out. verb stands in front of the error.
