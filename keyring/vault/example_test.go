@@ -12,11 +12,13 @@ import (
 	"github.com/keywright/keywright/keyring/vault"
 )
 
-// A field of a secret in Vault, with the token that an agent keeps in a file.
-func Example() {
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+// serve answers as Vault does to those who have the token, and gives it to those who log in by AppRole.
+func serve(token string) *httptest.Server {
+	return httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
-		case r.Header.Get("X-Vault-Token") != "agent-token":
+		case r.URL.Path == "/v1/auth/approle/login":
+			fmt.Fprintf(w, `{"auth":{"client_token":%q,"lease_duration":1800,"renewable":true}}`, token)
+		case r.Header.Get("X-Vault-Token") != token:
 			w.WriteHeader(http.StatusForbidden)
 		case r.URL.Path == "/v1/sys/internal/ui/mounts/secret/anthropic":
 			fmt.Fprint(w, `{"data":{"path":"secret/","type":"kv","options":{"version":"2"}}}`)
@@ -26,6 +28,11 @@ func Example() {
 			w.WriteHeader(http.StatusNotFound)
 		}
 	}))
+}
+
+// A field of a secret in Vault, with the token that an agent keeps in a file.
+func Example() {
+	server := serve("agent-token")
 	defer server.Close()
 	dir, err := os.MkdirTemp("", "keyring")
 	if err != nil {
@@ -57,20 +64,7 @@ func Example() {
 
 // AppRole: the program logs in by itself, with a role id and a file that holds the secret id.
 func Example_appRole() {
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch {
-		case r.URL.Path == "/v1/auth/approle/login":
-			fmt.Fprint(w, `{"auth":{"client_token":"own-token","lease_duration":1800,"renewable":true}}`)
-		case r.Header.Get("X-Vault-Token") != "own-token":
-			w.WriteHeader(http.StatusForbidden)
-		case r.URL.Path == "/v1/sys/internal/ui/mounts/secret/anthropic":
-			fmt.Fprint(w, `{"data":{"path":"secret/","type":"kv","options":{"version":"2"}}}`)
-		case r.URL.Path == "/v1/secret/data/anthropic":
-			fmt.Fprint(w, `{"data":{"data":{"api_key":"the-value"},"metadata":{"version":3,"created_time":"2026-11-22T10:00:00Z"}}}`)
-		default:
-			w.WriteHeader(http.StatusNotFound)
-		}
-	}))
+	server := serve("own-token")
 	defer server.Close()
 	dir, err := os.MkdirTemp("", "keyring")
 	if err != nil {
