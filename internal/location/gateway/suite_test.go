@@ -11,6 +11,7 @@ import (
 	"time"
 
 	gw "github.com/keywright/keywright/internal/gateway"
+	"github.com/keywright/keywright/internal/gateway/identity"
 	"github.com/keywright/keywright/internal/keysource"
 	"github.com/keywright/keywright/internal/location"
 	"github.com/keywright/keywright/internal/location/locationtest"
@@ -51,7 +52,7 @@ func startPeer(tb testing.TB, upstream string) *peer {
 	tb.Helper()
 	dir := tb.TempDir()
 	p := &peer{dir: dir, path: filepath.Join(dir, "app.key"), stop: make(chan struct{})}
-	g, err := gw.New(gw.Options{Upstream: upstream, Identify: []gw.Identifier{anybody{}}, Hosts: []string{"app.test"}, StateDir: dir})
+	g, err := gw.New(gw.Options{Upstream: upstream, Identify: []identity.Identifier{anybody{}}, Hosts: []string{"app.test"}, StateDir: dir})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -80,7 +81,7 @@ func startPeer(tb testing.TB, upstream string) *peer {
 // anybody lets every caller in.
 type anybody struct{}
 
-func (anybody) Identify(*http.Request) (gw.Caller, error) { return gw.Caller{App: "test"}, nil }
+func (anybody) Identify(*http.Request) (identity.Caller, error) { return identity.Caller{App: "test"}, nil }
 
 func (p *peer) write(tb testing.TB, v secret.Value) {
 	tb.Helper()
