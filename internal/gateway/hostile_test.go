@@ -266,12 +266,3 @@ func TestEarlyAnswer(t *testing.T) {
 		}
 	}
 }
-
-func mustRoutes(t *testing.T) *routeTable {
-	t.Helper()
-	r, err := routing(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return r
-}
