@@ -81,7 +81,9 @@ func startPeer(tb testing.TB, upstream string) *peer {
 // anybody lets every caller in.
 type anybody struct{}
 
-func (anybody) Identify(*http.Request) (identity.Caller, error) { return identity.Caller{App: "test"}, nil }
+func (anybody) Identify(*http.Request) (identity.Caller, error) {
+	return identity.Caller{App: "test"}, nil
+}
 
 func (p *peer) write(tb testing.TB, v secret.Value) {
 	tb.Helper()
