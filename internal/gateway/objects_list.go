@@ -30,7 +30,8 @@ const (
 )
 
 // list answers with the application's own objects alone, in pages as the caller asks for them. The provider's pages hold the objects of
-// others too, so that one page of the caller's may need several of them. It shows one workspace: that of the key which is used.
+// others too, so that one page of the caller's may need several of them. Batches and skills are those of one workspace, that of the key which is
+// used; files are asked for by their ids, in every workspace that a key of the set reaches.
 func (g *Gateway) list(out *http.Request, x *exchange) (*http.Response, error) {
 	q, err := url.ParseQuery(out.URL.RawQuery)
 	if err != nil {
@@ -327,30 +328,26 @@ func (l *listing) files() (*http.Response, error) {
 	var next *string
 	for len(got) < l.limit {
 		// Files that have ended at the provider leave a gap, which the next ones fill.
-		all, err := l.g.owners.ObjectsOf(l.ctx(), l.x.app.name, object.File, place, min(l.limit-len(got), maxIDs)+1)
+		n := min(l.limit-len(got), maxIDs)
+		all, err := l.g.owners.ObjectsOf(l.ctx(), l.x.app.name, object.File, place, n+1)
 		if err != nil {
 			return nil, noRecords()
 		}
-		next = nil
-		if n := min(l.limit-len(got), maxIDs); len(all) > n {
-			all = all[:n]
-			next = token(filePlace, all[n-1].Created.UnixMicro(), all[n-1].Seq)
-		}
-		if len(all) == 0 {
-			break
-		}
-		place = all[len(all)-1]
-		if next != nil && l.calls == maxPages {
+		more := len(all) > n
+		all = all[:min(len(all), n)]
+		if homes, _ := l.homes(all); l.calls > 0 && l.calls+len(homes) > maxPages {
 			break // the caller goes on from here
 		}
 		page, other, err := l.byID(all)
 		if other != nil || err != nil {
 			return other, err
 		}
-		got = append(got, page...)
-		if next == nil {
+		got, next = append(got, page...), nil
+		if !more {
 			break
 		}
+		place = all[n-1]
+		next = token(filePlace, place.Created.UnixMicro(), place.Seq)
 	}
 	return l.answer(got, tokenPage{NextPage: next})
 }
@@ -373,28 +370,23 @@ func (l *listing) filesOf(wanted []string) (*http.Response, error) {
 	return l.answer(got, tokenPage{})
 }
 
-// byID reads files by their ids, in their order; those of another workspace than the first, and those that have ended, are left out.
+// byID reads files by their ids, in their order, with a call for each workspace that they are in. Those that have ended, and those of a workspace that no
+// key reaches, are left out.
 func (l *listing) byID(all []ledger.Object) ([][]byte, *http.Response, error) {
 	var got [][]byte
-	if l.x.bound == nil {
-		l.x.bound = l.home(all)
-	}
-	q := l.with(0)
-	for _, o := range all {
-		if l.x.bound == nil || (domain{o.Organization, o.Workspace}).same(*l.x.bound) {
-			q.Add("ids[]", o.ID)
-		}
-	}
-	if len(q["ids[]"]) == 0 {
-		return got, nil, nil
-	}
-	p, other, err := l.fetch(l.x.route.path, q)
-	if p == nil {
-		return nil, other, err
-	}
+	homes, ids := l.homes(all)
 	by := map[string]json.RawMessage{}
-	for _, raw := range p.Data {
-		by[read(raw).ID] = raw
+	for _, d := range homes {
+		q := l.with(0)
+		q["ids[]"] = ids[d]
+		l.x.bound, l.x.sticky = &d, true
+		p, other, err := l.fetch(l.x.route.path, q)
+		if p == nil {
+			return nil, other, err
+		}
+		for _, raw := range p.Data {
+			by[read(raw).ID] = raw
+		}
 	}
 	for _, o := range all {
 		if raw, ok := by[o.ID]; ok {
@@ -404,16 +396,27 @@ func (l *listing) byID(all []ledger.Object) ([][]byte, *http.Response, error) {
 	return got, nil, nil
 }
 
-// home gives the workspace that a list shows: that of the first key that knows its own and holds any of the objects.
-func (l *listing) home(all []ledger.Object) *domain {
-	for _, e := range l.g.set.Load().entries {
-		for _, o := range all {
-			if d := (domain{o.Organization, o.Workspace}); e.rank(d) == 0 {
-				return &d
-			}
+// homes gives the workspaces that objects are in and a key reaches, in the order of the first object of each, and the ids in each.
+func (l *listing) homes(all []ledger.Object) (homes []domain, ids map[domain][]string) {
+	ids = map[domain][]string{}
+	for _, o := range all {
+		d := domain{o.Organization, o.Workspace}
+		if !l.reaches(d) {
+			continue
 		}
+		if ids[d] == nil {
+			homes = append(homes, d)
+		}
+		ids[d] = append(ids[d], o.ID)
 	}
-	return nil
+	return homes, ids
+}
+
+// reaches reports whether a key that lives is of a workspace, or may be: of the workspace of a key that was not asked yet nothing is known.
+func (l *listing) reaches(d domain) bool {
+	return slices.ContainsFunc(l.g.set.Load().entries, func(e *entry) bool {
+		return e.rank(d) < 2 && !e.is(Revoked) && !e.is(Denied)
+	})
 }
 
 const skillPlace = "s.%d"
