@@ -1,10 +1,8 @@
 package gateway
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
@@ -26,57 +24,26 @@ func (g *Gateway) remember(r *http.Request, x *exchange, l *inspect.Body) {
 	if !slices.Contains(x.app.Cache, x.route.name) || x.body.Spilled() || !x.body.Replayable() {
 		return
 	}
-	if l != nil && (l.Stream || l.Sticky || !steady(x.body.Head())) {
+	if l != nil && (l.Stream || l.Sticky || l.Varied) {
 		return
 	}
-	h := sha256.New()
-	for _, part := range []string{x.app.name, x.path, r.URL.RawQuery, strings.Join(r.Header["Anthropic-Version"], ","), strings.Join(r.Header["Anthropic-Beta"], ",")} {
-		_ = binary.Write(h, binary.BigEndian, uint32(len(part))) //nolint:gosec // Heads are bounded. A hash does not fail.
-		h.Write([]byte(part))
-	}
 	body := sha256.Sum256(x.body.Head())
-	h.Write(body[:])
-	x.cacheable = h.Sum(nil)
+	x.cacheable, x.request = true, cacheKey(body, x.app.name, x.path, r.URL.RawQuery, strings.Join(r.Header["Anthropic-Version"], ","), strings.Join(r.Header["Anthropic-Beta"], ","))
 }
 
-// steadyNames are what a message may have in it to be answered from the cache. Tools, thinking, containers and whatever is not known yet are not
-// among them.
-var steadyNames = []string{"model", "messages", "system", "max_tokens", "stop_sequences", "stream", "metadata", "temperature", "top_p", "top_k", "service_tier"}
-
-// steady reports whether the answer to a message may be given for an identical one: whoever asks for a temperature wants other answers, and
-// the steps of a tool or of thinking belong to one conversation.
-func steady(body []byte) bool {
-	var parts map[string]json.RawMessage
-	if json.Unmarshal(body, &parts) != nil {
-		return false
+// cacheKey is a digest over a digest and texts. Each text stands behind its length, so that no two lists of them are alike.
+func cacheKey(digest cache.Key, texts ...string) cache.Key {
+	b := append(make([]byte, 0, 256), digest[:]...)
+	for _, text := range texts {
+		b = binary.BigEndian.AppendUint32(b, uint32(len(text))) //nolint:gosec // Heads are bounded.
+		b = append(b, text...)
 	}
-	for name := range parts {
-		if !slices.Contains(steadyNames, name) {
-			return false
-		}
-	}
-	if t, ok := parts["temperature"]; ok {
-		if n, err := strconv.ParseFloat(string(t), 64); err != nil || n != 0 {
-			return false
-		}
-	}
-	for _, block := range []string{"tool_use", "tool_result", "thinking"} {
-		if bytes.Contains(parts["messages"], []byte(block)) {
-			return false
-		}
-	}
-	return true
+	return sha256.Sum256(b)
 }
 
-// cacheKey puts the request and the domain together: an answer of one organization or workspace is none of another's.
-func cacheKey(request []byte, d domain) cache.Key {
-	h := sha256.New()
-	h.Write(request)
-	for _, part := range []string{d.organization, d.workspace} {
-		_ = binary.Write(h, binary.BigEndian, uint32(len(part))) //nolint:gosec // Heads are bounded. A hash does not fail.
-		h.Write([]byte(part))
-	}
-	return cache.Key(h.Sum(nil))
+// inDomain puts the request and the domain together: an answer of one organization or workspace is none of another's.
+func (x *exchange) inDomain(d domain) cache.Key {
+	return cacheKey(x.request, d.organization, d.workspace)
 }
 
 // recordAnswer makes an answer that is being read enter the cache at its end.
@@ -85,13 +52,13 @@ func (g *Gateway) recordAnswer(res *http.Response, x *exchange, e *entry) {
 	if res.StatusCode != http.StatusOK || d.organization == "" && d.workspace == "" || events(res.Header) || res.Header.Get("Content-Encoding") != "" || res.ContentLength > g.cache.Largest() {
 		return
 	}
-	h := http.Header{}
+	h := make(http.Header, 4)
 	for name, values := range res.Header {
 		if kept := name == "Content-Type" || name == "Request-Id" || strings.HasPrefix(name, "Anthropic-") && !strings.HasPrefix(name, "Anthropic-Ratelimit-"); kept {
 			h[name] = values
 		}
 	}
-	res.Body = &keeping{ReadCloser: res.Body, c: g.cache, key: cacheKey(x.cacheable, d), header: h}
+	res.Body = &keeping{ReadCloser: res.Body, c: g.cache, key: x.inDomain(d), header: h, body: make([]byte, 0, max(res.ContentLength, 0))}
 }
 
 // keeping copies a body that is read, and keeps it when it came whole.
@@ -124,7 +91,7 @@ func (k *keeping) Read(p []byte) (int, error) {
 
 // cached gives the kept answer for a request, or nil. It says its age, and that it is stale.
 func (g *Gateway) cached(x *exchange) *http.Response {
-	if x.cacheable == nil {
+	if !x.cacheable {
 		return nil
 	}
 	now := time.Now()
@@ -135,7 +102,7 @@ func (g *Gateway) cached(x *exchange) *http.Response {
 			continue
 		}
 		seen = append(seen, d)
-		a, ok := g.cache.Get(cacheKey(x.cacheable, d), now)
+		a, ok := g.cache.Get(x.inDomain(d), now)
 		if !ok {
 			continue
 		}

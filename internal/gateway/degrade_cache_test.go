@@ -111,25 +111,3 @@ func TestCacheKeepsWholeAnswersAlone(t *testing.T) {
 		}
 	})
 }
-
-func TestSteady(t *testing.T) {
-	for body, want := range map[string]bool{
-		hello: true,
-		`{"model":"m","messages":[],"temperature":0}`:                                                         true,
-		`{"model":"m","messages":[],"temperature":0.0,"metadata":{"user_id":"u"}}`:                            true,
-		`{"model":"m","messages":[],"temperature":1}`:                                                         false,
-		`{"model":"m","messages":[],"temperature":null}`:                                                      false,
-		`{"model":"m","messages":[],"thinking":{"type":"adaptive"}}`:                                          false,
-		`{"model":"m","messages":[],"container":"c"}`:                                                         false,
-		`{"model":"m","messages":[],"something_new":1}`:                                                       false,
-		`{"model":"m","messages":[{"role":"assistant","content":[{"type":"redacted_thinking","data":"x"}]}]}`: false,
-		`{"model":"m","messages":[{"role":"user","content":[{"type":"tool_result","tool_use_id":"t"}]}]}`:     false,
-		`{"model":"m","messages":[{"role":"user","content":[{"type":"image","source":{"type":"base64"}}]}]}`:  true,
-		`{"model":"m","messages":[],"tools":[{"name":"n"}]}`:                                                  false,
-		`no JSON`: false,
-	} {
-		if got := steady([]byte(body)); got != want {
-			t.Errorf("%s: %v", body, got)
-		}
-	}
-}

@@ -190,7 +190,7 @@ func (g *Gateway) readmit(x *exchange, req queue.Request, caller identity.Caller
 		return &refusal{status: http.StatusForbidden, message: "this application may not call this path", row: "route"}
 	}
 	x.path = req.Path
-	l := &inspect.Body{}
+	l := inspect.New(false)
 	_, _ = l.Write(req.Body) // it does not fail
 	if problem := l.Problem(); problem != "" {
 		return &refusal{status: http.StatusBadRequest, message: "the request body cannot be sent: " + problem, row: "body"}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/keywright/keywright/internal/apikey"
+	"github.com/keywright/keywright/internal/gateway/cache"
 	"github.com/keywright/keywright/internal/gateway/object"
 	"github.com/keywright/keywright/internal/gateway/spool"
 	"github.com/keywright/keywright/internal/gateway/wire"
@@ -41,11 +42,12 @@ type exchange struct {
 	breaker  *breaker
 	reserved reservation
 
-	queued    bool   // comes from the queue
-	ticket    bool   // went into it, and is answered
-	cacheable []byte // names the request in the cache; nil when its answer is not kept
-	cached    bool   // answered from there
-	local     bool   // answered in the gateway's own words, in place of the provider's
+	queued    bool // comes from the queue
+	ticket    bool // went into it, and is answered
+	cacheable bool // the answer is kept, under request
+	request   cache.Key
+	cached    bool // answered from there
+	local     bool // answered in the gateway's own words, in place of the provider's
 
 	// What is told at the end.
 	key       apikey.Fingerprint
@@ -340,7 +342,7 @@ func (g *Gateway) accept(res *http.Response, x *exchange, e *entry, o verdict.Ou
 			res.Header.Set("Retry-After", seconds(wait))
 		}
 	}
-	if x.cacheable != nil {
+	if x.cacheable {
 		g.recordAnswer(res, x, e)
 	}
 	res.Body = &heldBody{ReadCloser: res.Body, g: g, state: e.keyState, x: x, sniff: x.route.name == "messages" && fine(res.StatusCode) && !events(res.Header)}

@@ -122,7 +122,7 @@ func (g *Gateway) take(w http.ResponseWriter, r *http.Request, x *exchange, call
 	var l *inspect.Body
 	var see io.Writer // l, where there is one
 	if x.route.inspect {
-		l = &inspect.Body{Batch: x.route.kind == object.Batch}
+		l = inspect.New(x.route.kind == object.Batch)
 		see = l
 	}
 	start := time.Now()

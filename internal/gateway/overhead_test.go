@@ -28,7 +28,7 @@ func (a answering) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	return &http.Response{
 		StatusCode: http.StatusOK, ProtoMajor: 1, ProtoMinor: 1, Request: r, ContentLength: int64(len(a)), Body: io.NopCloser(bytes.NewReader(a)),
-		Header: http.Header{"Content-Type": {"application/json"}, "Content-Length": {strconv.Itoa(len(a))}, "Request-Id": {"req_1"}},
+		Header: http.Header{"Content-Type": {"application/json"}, "Content-Length": {strconv.Itoa(len(a))}, "Request-Id": {"req_1"}, "Anthropic-Organization-Id": {"org_1"}},
 	}, nil
 }
 

@@ -19,7 +19,7 @@ import (
 // strict enough that nobody can mean one model or object to the gateway and another to the provider: the text must be one JSON object, no
 // deciding field may come twice in a message, and of ids that come twice each one counts. What it gives holds for what has come so far.
 type Body struct {
-	// Batch says that the body is a batch of messages; it is set before the first Write and not changed.
+	// Batch says that the body is a batch of messages.
 	Batch bool
 
 	// Model, MaxTokens and Stream are those of the message, in a batch of the last one.
@@ -32,6 +32,9 @@ type Body struct {
 	Server bool
 	// Thread says that the provider keeps the conversation.
 	Thread bool
+	// Varied says that the same message may be meant to be answered otherwise each time: it asks for a temperature other than zero, has blocks of
+	// a tool or of thinking, which belong to one conversation, or something that is not known here.
+	Varied bool
 	// Size counts the bytes of the body.
 	Size int64
 	// Named are the objects that it names, and Odd says that what stands for a name of one is no id.
@@ -51,11 +54,27 @@ type Body struct {
 	name   word   // the last name
 	scalar []byte // the bare word being read
 	seen   uint8  // deciding fields of the message being read, as bits
+	only   bool   // Varied is for a temperature alone, which is being read
 	at     int64  // where the byte being read stands
 	from   int64  // where the message being read began
 	skills []string
 	kept   skillKind // of the skill being read
 	err    string
+
+	// Room for what a usual body takes, so that reading one allocates nothing more.
+	room struct {
+		kinds  [8]byte
+		roles  [8]role
+		str    [48]byte
+		scalar [16]byte
+	}
+}
+
+// New makes a reader for one message, or for a batch of them.
+func New(batch bool) *Body {
+	b := &Body{Batch: batch}
+	b.kinds, b.roles, b.str, b.scalar = b.room.kinds[:0], b.room.roles[:0], b.room.str[:0], b.room.scalar[:0]
+	return b
 }
 
 var _ io.Writer = (*Body)(nil)
@@ -180,6 +199,7 @@ func (b *Body) endName() {
 		case wordContainer:
 			b.Server = true
 		}
+		b.vary()
 		if b.seen&bit != 0 {
 			b.err = unquote(b.str) + " stands in it twice"
 			return
@@ -187,6 +207,17 @@ func (b *Body) endName() {
 		b.seen |= bit
 	}
 	b.state = wantColon
+}
+
+// vary looks at a name of the message itself.
+func (b *Body) vary() {
+	switch b.name {
+	case wordModel, wordMaxTokens, wordStream, wordSteady:
+	case wordTemperature: // until it is seen to be zero
+		b.Varied, b.only = true, !b.Varied
+	default:
+		b.Varied, b.only = true, false
+	}
 }
 
 // unquote gives the text of the inside of a JSON string.
@@ -334,6 +365,11 @@ func (b *Body) endScalar() {
 		switch b.name {
 		case wordStream:
 			b.Stream = s == "true"
+		case wordTemperature:
+			if n, err := strconv.ParseFloat(s, 64); b.only && err == nil && n == 0 {
+				b.Varied = false
+			}
+			b.only = false
 		case wordMaxTokens:
 			if n, err := strconv.ParseFloat(s, 64); err == nil && n >= 0 && n < 1e12 {
 				b.MaxTokens = int64(n)

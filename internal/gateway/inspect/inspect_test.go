@@ -17,15 +17,15 @@ func FuzzBody(f *testing.F) {
 		f.Add([]byte(s), 3)
 	}
 	f.Fuzz(func(t *testing.T, body []byte, cut int) {
-		whole := &Body{}
+		whole := New(false)
 		_, _ = whole.Write(body)
-		parts := &Body{}
+		parts := New(false)
 		if cut = max(cut, 1); cut > len(body) {
 			cut = len(body)
 		}
 		_, _ = parts.Write(body[:cut])
 		_, _ = parts.Write(body[cut:])
-		if whole.Problem() != parts.Problem() || whole.Model != parts.Model || whole.Stream != parts.Stream || whole.Sticky != parts.Sticky || whole.Server != parts.Server || !maps.Equal(whole.Named, parts.Named) || whole.MaxTokens != parts.MaxTokens {
+		if whole.Problem() != parts.Problem() || whole.Model != parts.Model || whole.Stream != parts.Stream || whole.Sticky != parts.Sticky || whole.Varied != parts.Varied || whole.Server != parts.Server || !maps.Equal(whole.Named, parts.Named) || whole.MaxTokens != parts.MaxTokens {
 			t.Fatalf("in pieces it reads otherwise: %+v, %+v", whole, parts)
 		}
 		if whole.Problem() != "" {
@@ -59,7 +59,7 @@ func FuzzNamedObjects(f *testing.F) {
 		f.Add([]byte(s), 40, false)
 	}
 	f.Fuzz(func(t *testing.T, body []byte, cut int, batch bool) {
-		one, two := &Body{Batch: batch}, &Body{Batch: batch}
+		one, two := New(batch), New(batch)
 		_, _ = one.Write(body)
 		cut = min(max(cut, 0), len(body))
 		_, _ = two.Write(body[:cut])
@@ -93,4 +93,36 @@ func FuzzNamedObjects(f *testing.F) {
 		}
 		walk(v)
 	})
+}
+
+// TestVaried: only what is known to be answered alike each time is not varied.
+func TestVaried(t *testing.T) {
+	for body, want := range map[string]bool{
+		`{"model":"m","max_tokens":64,"messages":[{"role":"user","content":"hello"}]}`:                           true,
+		`{"model":"m","messages":[],"temperature":0}`:                                                            true,
+		`{"model":"m","messages":[],"temperature":0.0,"metadata":{"user_id":"u"}}`:                               true,
+		`{"model":"m","messages":[],"temperature":1}`:                                                            false,
+		`{"model":"m","messages":[],"temperature":null}`:                                                         false,
+		`{"model":"m","messages":[],"thinking":{"type":"adaptive"}}`:                                             false,
+		`{"model":"m","messages":[],"container":"c"}`:                                                            false,
+		`{"model":"m","messages":[],"something_new":1}`:                                                          false,
+		`{"model":"m","messages":[{"role":"assistant","content":[{"type":"redacted_thinking","data":"x"}]}]}`:    false,
+		`{"model":"m","messages":[{"role":"user","content":[{"type":"tool_result","tool_use_id":"t"}]}]}`:        false,
+		`{"model":"m","messages":[{"role":"user","content":[{"type":"image","source":{"type":"base64"}}]}]}`:     true,
+		`{"model":"m","messages":[],"tools":[{"name":"n"}]}`:                                                     false,
+		`{"model":"m","messages":[],"temperature":0,"temperature":1}`:                                            false,
+		`{"model":"m","messages":[],"temperature":1,"temperature":0}`:                                            false,
+		`{"model":"m","messages":[],"temperature":"0"}`:                                                          false,
+		`{"model":"m","messages":[],"temperature":[0]}`:                                                          false,
+		`{"model":"m","messages":[],"temperature":{"type":"text"},"top_p":0}`:                                    false,
+		`{"temperature":0,"something_new":1}`:                                                                    false,
+		`{"model":"m","messages":[{"role":"user","content":[{"type":"tool\u005fresult"}]}]}`:                     false,
+		`{"model":"m","messages":[{"role":"user","content":"it is about a tool_result and of thinking"}]}`:       true,
+		`{"model":"m","system":[{"type":"text","text":"x","cache_control":{"type":"ephemeral"}}],"messages":[]}`: true,
+	} {
+		b := New(false)
+		if _, _ = b.Write([]byte(body)); b.Problem() != "" || b.Varied == want {
+			t.Errorf("%s: %q, varied %v", body, b.Problem(), b.Varied)
+		}
+	}
 }

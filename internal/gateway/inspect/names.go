@@ -55,6 +55,8 @@ const (
 	wordParams
 	wordThread
 	wordPrevious
+	wordTemperature
+	wordSteady // the other names of a message that leave its answer as it is
 )
 
 func wordOf(b []byte) word {
@@ -93,6 +95,10 @@ func wordOf(b []byte) word {
 		return wordThread
 	case "previous_message_id":
 		return wordPrevious
+	case "temperature":
+		return wordTemperature
+	case "messages", "system", "stop_sequences", "metadata", "top_p", "top_k", "service_tier":
+		return wordSteady
 	}
 	return wordOther
 }
@@ -151,7 +157,7 @@ func (b *Body) wants() bool {
 	case wordID:
 		return r == roleContainer
 	case wordType:
-		return r == roleTool || r == roleSkill
+		return r == roleTool || r == roleSkill || r == rolePlain
 	case wordPrevious:
 		return r == roleThread
 	default:
@@ -178,6 +184,10 @@ func (b *Body) value(s string) {
 		b.names(object.Skill, s)
 	case wordType:
 		switch {
+		case b.roles[b.depth-1] == rolePlain:
+			if !steadyBlock(s) {
+				b.Varied, b.only = true, false
+			}
 		case b.roles[b.depth-1] == roleTool:
 			b.Server = b.Server || s != "custom"
 		case s == "anthropic" && b.kept != skillCustom:
@@ -186,6 +196,16 @@ func (b *Body) value(s string) {
 			b.kept = skillCustom
 		}
 	}
+}
+
+// steadyBlock reports whether a part of that type may stand in a message that is answered alike each time: plain content, where it comes from, and
+// how long it may be kept. Those of tools and thinking are not among them.
+func steadyBlock(kind string) bool {
+	switch kind {
+	case "text", "image", "document", "base64", "url", "content", "ephemeral":
+		return true
+	}
+	return false
 }
 
 // names notes an object.
