@@ -21,7 +21,6 @@ import (
 
 // ServeHTTP serves one request. It expects the limits and the peer that Serve provides.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	g.writeBy(w, 0)
 	if r.URL.Path == "/healthz" || r.URL.Path == "/readyz" {
 		g.health(w, r)
 		return
@@ -55,15 +54,8 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	x.ctx = exchangeContext{ctx, x}
 	r.Body = http.NoBody // it was taken; the engine sends x.body
-	g.writeBy(w, g.o.MaxDuration)
 	g.proxy.ServeHTTP(w, r.WithContext(&x.ctx))
 	aborted = false
-}
-
-// writeBy bounds the time in which a caller takes its answer: one that does not read would hold the key of its request for ever, and with it the
-// end of a rotation. Each request sets it anew, since a connection keeps it.
-func (g *Gateway) writeBy(w http.ResponseWriter, most time.Duration) {
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(most + answerTime)) // a writer without one is a test's
 }
 
 // errOverlong is the cause of a request that used up its whole time.
@@ -135,7 +127,7 @@ func (g *Gateway) take(w http.ResponseWriter, r *http.Request, x *exchange, call
 		_ = line.SetReadDeadline(time.Time{})
 	}
 	if x.waited = time.Since(start); x.waited > time.Second {
-		g.writeBy(w, 0)
+		_ = line.SetWriteDeadline(time.Now().Add(g.writeTime())) // the time for the answer begins with the end of the body
 	}
 	switch {
 	case errors.Is(err, spool.ErrTooLarge):

@@ -62,10 +62,14 @@ func (g *Gateway) Serve(ctx context.Context, l net.Listener, tlsConfig *tls.Conf
 
 func (g *Gateway) server(tlsConfig *tls.Config) *http.Server {
 	return &http.Server{
-		Handler: g, ConnContext: g.withPeer, ReadHeaderTimeout: headTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeader, TLSConfig: tlsConfig,
+		Handler: g, ConnContext: g.withPeer, ReadHeaderTimeout: headTime, WriteTimeout: g.writeTime(), IdleTimeout: idleTime, MaxHeaderBytes: maxHeader, TLSConfig: tlsConfig,
 		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError), // net/http's own lines quote what callers sent
 	}
 }
+
+// writeTime bounds the time in which a caller takes its answer: one that does not read would hold the key of its request for ever, and with it the
+// end of a rotation.
+func (g *Gateway) writeTime() time.Duration { return g.o.MaxDuration + answerTime }
 
 // Safe refuses a listener through which others could spend the keys, and learns its address as a Host. Serve asks it too; a caller asks it
 // before saying that requests are taken. The error is of kind Invalid.
