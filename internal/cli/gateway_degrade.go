@@ -133,12 +133,12 @@ func clock(t time.Time) string { return t.UTC().Format(time.DateTime) + "Z" }
 
 func (c *console) gatewayQueue() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "queue", Short: "see and drop the requests that wait for the provider",
+		Use: "queue", Short: "see and drop the requests that wait for the provider, and look after their master",
 		Long: `Queue shows what callers have left with the gateway ("Prefer: respond-async"): ids, applications, states and times. Contents are encrypted, and
 no command shows them.`,
 		Example: "  keywright gateway queue list\n  keywright gateway queue show 5bqm2kzq6v4tn3a7h2xw4y6mce",
 	}
-	cmd.AddCommand(c.queueList(), c.queueShow(), c.queueDrop())
+	cmd.AddCommand(c.queueList(), c.queueShow(), c.queueDrop(), c.queueRewrap(), c.queueErase())
 	return cmd
 }
 

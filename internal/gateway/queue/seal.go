@@ -62,7 +62,7 @@ func openSeal(ctx context.Context, l *ledger.Ledger, m Master) (*seal, error) {
 	}
 	defer func() { clear(key) }()
 	if err != nil {
-		return nil, fault.In(err, "open key of queue", fault.Hint("the queue opens with the master that it was made under; without it, %s can be removed, and what waits is lost", ledger.File))
+		return nil, fault.In(err, "open key of queue", fault.Hint("the queue opens with the master that it was made under; when that is lost, keywright gateway queue erase gives up what waits"))
 	}
 	box, err := hkdf.Key(sha256.New, key, nil, keyDomain+"seal", chacha20poly1305.KeySize)
 	if err != nil {
