@@ -86,3 +86,34 @@ func TestCanaryStopsBySlowness(t *testing.T) {
 		t.Errorf("it says %q", c.Stopped)
 	}
 }
+
+// TestCanaryShareChanges: answers from before and behind a change of the share are not compared with each other.
+func TestCanaryShareChanges(t *testing.T) {
+	g := lone(t)
+	keys := []Key{{Value: secrettest.Fake(t)}, {Value: secrettest.Fake(t)}}
+	was, is := keys[0].Value.Digest(), keys[1].Value.Digest()
+	c, err := newCanary(Canary{ID: "c", Old: was, New: is, Share: 10}, keys, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	many := func(d apikey.Digest, n, failing int) {
+		for i := range n {
+			status := 200
+			if i%2 < failing {
+				status = 500
+			}
+			c.observe(g, d, status, time.Second, true, "a")
+		}
+	}
+	for range 10 { // the provider is in trouble whenever the share is large
+		many(was, 500, 0)
+		many(is, 19, 0)
+		c.setShare(90)
+		many(was, 19, 1)
+		many(is, 500, 1)
+		c.setShare(10)
+	}
+	if c.stopped.Load() {
+		t.Error(c.Stopped)
+	}
+}
