@@ -46,7 +46,9 @@ func TestCache(t *testing.T) {
 func TestLimit(t *testing.T) {
 	now := time.Unix(1000, 0)
 	c := New(0, 0)
-	put := func(k byte, size int) { c.Put(Key{k}, Answer{Body: make([]byte, size), At: now.Add(time.Duration(k) * time.Minute)}) }
+	put := func(k byte, size int) {
+		c.Put(Key{k}, Answer{Body: make([]byte, size), At: now.Add(time.Duration(k) * time.Minute)})
+	}
 	has := func(k byte, at time.Duration) bool { _, ok := c.Get(Key{k}, now.Add(at)); return ok }
 	put(0, 1)
 	if n, _ := c.Size(); n != 0 || c.Largest() != 0 {
