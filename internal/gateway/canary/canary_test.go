@@ -65,7 +65,7 @@ func TestEqualVersions(t *testing.T) {
 		{share: 0.99, was: trouble, is: trouble},
 	} {
 		r := rand.New(rand.NewPCG(1, uint64(seed)))
-		for range 10 {
+		for range 4 {
 			if at, f := c.run(r, 30_000); at < 30_000 {
 				t.Errorf("case %d stopped after %d requests: %+v", seed, at, f)
 			}
@@ -103,7 +103,7 @@ func TestTurnsBadLate(t *testing.T) {
 	} {
 		r := rand.New(rand.NewPCG(2, uint64(seed)))
 		early, late := 0, 0
-		for range 10 {
+		for range 4 {
 			at, _ := c.early().run(r, c.bound)
 			early = max(early, at)
 			at, f := c.late().run(r, good+c.bound)
