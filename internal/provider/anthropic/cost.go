@@ -87,11 +87,15 @@ func (a *Admin) charges(ctx context.Context, q provider.UsageQuery, width string
 		if cursor != "" {
 			params.Page = sdk.String(cursor)
 		}
-		page, err := reported(ctx, a, func(c sdk.Client) (*pagination.ReportPageCursor[sdk.BetaAnalyticsCostItem], error) {
-			return c.Beta.Organization.Analytics.Cost.List(ctx, params)
-		})
-		if err != nil {
+		var page *pagination.ReportPageCursor[sdk.BetaAnalyticsCostItem]
+		if _, err := a.viaSDK(ctx, false, func(c sdk.Client) (err error) {
+			page, err = c.Beta.Organization.Analytics.Cost.List(ctx, params)
+			return err
+		}); err != nil {
 			return "", false, err
+		}
+		if page == nil || !page.JSON.Data.Valid() || !page.JSON.HasMore.Valid() {
+			return "", false, strange(false)
 		}
 		if err := b.page(page.Data, q); err != nil {
 			return "", false, err

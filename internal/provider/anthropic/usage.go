@@ -128,11 +128,15 @@ func (a *Admin) analytics(ctx context.Context, q provider.UsageQuery, t *tally) 
 		if cursor != "" {
 			params.Page = sdk.String(cursor)
 		}
-		page, err := reported(ctx, a, func(c sdk.Client) (*pagination.ReportPageCursor[sdk.BetaAnalyticsUsageItem], error) {
-			return c.Beta.Organization.Analytics.Usage.List(ctx, params)
-		})
-		if err != nil {
+		var page *pagination.ReportPageCursor[sdk.BetaAnalyticsUsageItem]
+		if _, err := a.viaSDK(ctx, false, func(c sdk.Client) (err error) {
+			page, err = c.Beta.Organization.Analytics.Usage.List(ctx, params)
+			return err
+		}); err != nil {
 			return "", false, err
+		}
+		if page == nil || !page.JSON.Data.Valid() || !page.JSON.HasMore.Valid() {
+			return "", false, strange(false)
 		}
 		t.page(page.DataRefreshedAt)
 		for _, row := range page.Data {
