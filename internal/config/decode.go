@@ -2,8 +2,10 @@ package config
 
 import (
 	"encoding"
+	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"reflect"
 	"slices"
 	"strconv"
@@ -595,6 +597,10 @@ func (r *reader) scalar(n ast.Node, v reflect.Value, a at) {
 		v.SetBool(strings.EqualFold(s, "true"))
 	case reflect.Int, reflect.Int64, reflect.Int32:
 		i, err := strconv.ParseInt(s, 10, 32)
+		if errors.Is(err, strconv.ErrRange) {
+			r.bad(n, "", "%q in %s must be %d at most, not %s", name, a.what, math.MaxInt32, shown())
+			return
+		}
 		if _, isInt := n.(*ast.IntegerNode); !isInt || err != nil {
 			r.bad(n, "", "%q in %s must be a whole number, not %s", name, a.what, shown())
 			return
