@@ -44,9 +44,7 @@ func (c cost) run(ctx context.Context, binary, dir string, report func(scene)) e
 	defer p.stop()
 	p.accounts.Store("x", newAccount("x")) // the bare proxy's
 	key := p.key()
-	// Tracing is on and samples nothing: what every request then costs is part of the comparison.
-	env := []string{"OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:9", "OTEL_TRACES_SAMPLER=parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG=0"}
-	ours, err := start(ctx, binary, dir, p.url, []*account{key}, env)
+	ours, err := startFull(ctx, binary, dir, p.url, key)
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -35,25 +36,82 @@ type process struct {
 // primary is the name of the key that --key gives.
 const primary = apikey.Name("primary")
 
-// start runs the built program in front of an upstream. The first key is the primary one.
-func start(ctx context.Context, binary, dir, upstream string, keys []*account, env []string, args ...string) (*process, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, err
-	}
-	g := &process{dir: dir, ended: make(chan error, 1)}
-	all := []string{"gateway", "--listen", "127.0.0.1:0", "--upstream", upstream, "--state-dir", dir, "--access-log", filepath.Join(dir, "access.log")}
+// start runs the built program in front of an upstream, with no configuration file. The first key is the primary one.
+func start(ctx context.Context, binary, dir, upstream string, keys []*account) (*process, error) {
+	args := []string{"--listen", "127.0.0.1:0", "--upstream", upstream, "--state-dir", dir, "--access-log", filepath.Join(dir, "access.log")}
 	for i, k := range keys {
-		path := filepath.Join(dir, fmt.Sprintf("%d.key", i))
-		if err := writeKey(path, k.text); err != nil {
+		path, err := keyFile(dir, i, k)
+		if err != nil {
 			return nil, err
 		}
 		flag := "--backup"
 		if i == 0 {
 			flag = "--key"
 		}
-		all = append(all, flag, "file:"+path)
+		args = append(args, flag, "file:"+path)
 	}
-	g.cmd = exec.CommandContext(ctx, binary, append(all, args...)...)
+	return startWith(ctx, binary, dir, nil, args...)
+}
+
+// everything is a configuration in which all that a request may pass is on: guards of each kind, the cache, the queue, and a price for the model.
+const everything = `organization: bench
+keys:
+  primary: { class: production-primary, owner: dev@bench.example, locations: [behind] }
+locations:
+  behind: { kind: gateway, key: primary }
+gateway:
+  listen: 127.0.0.1:0
+  upstream: %[1]s
+  state_dir: %[2]s
+  access_log: access.log
+  keys:
+    - { key: primary, source: "file:%[2]s/0.key" }
+  prices: prices.yaml
+  apps:
+    bench:
+      models: ["claude-*"]
+      requests_per_minute: 1000000000
+      tokens_per_minute: 1000000000
+      concurrent: 100000
+      cost_per_day: 1000000000
+      cache: [messages]
+  queue:
+    master_key: "file:%[2]s.master"
+  traces:
+    endpoint: http://127.0.0.1:9
+`
+
+// startFull is start with everything on. Traces are made for the callers that ask for them, which are none here.
+func startFull(ctx context.Context, binary, dir, upstream string, key *account) (*process, error) {
+	if _, err := keyFile(dir, 0, key); err != nil {
+		return nil, err
+	}
+	path := filepath.Join(dir, "keywright.yaml")
+	for name, text := range map[string]string{
+		path:                              fmt.Sprintf(everything, upstream, dir),
+		filepath.Join(dir, "prices.yaml"): "date: 2026-11-01\ncurrency: USD\nmodels:\n  haiku: { input: 1, output: 5 }\n",
+		dir + ".master":                   rand.Text() + rand.Text()[:6],
+	} {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			return nil, err
+		}
+	}
+	return startWith(ctx, binary, dir, []string{"OTEL_TRACES_SAMPLER=parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG=0"}, "--config", path)
+}
+
+// keyFile writes the file of a key. The directory is made when it is not there.
+func keyFile(dir string, i int, k *account) (path string, err error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", err
+	}
+	path = filepath.Join(dir, strconv.Itoa(i)+".key")
+	return path, writeKey(path, k.text)
+}
+
+// startWith runs the built program, and waits until it serves.
+func startWith(ctx context.Context, binary, dir string, env []string, args ...string) (*process, error) {
+	g := &process{dir: dir, ended: make(chan error, 1)}
+	g.cmd = exec.CommandContext(ctx, binary, append([]string{"gateway"}, args...)...)
 	g.cmd.Cancel = func() error { return g.cmd.Process.Signal(syscall.SIGTERM) }
 	g.cmd.WaitDelay = time.Minute
 	g.cmd.Env = append(os.Environ(), env...)

@@ -64,7 +64,7 @@ func (s *soak) run(ctx context.Context, binary, dir string) error {
 	}
 	defer p.stop()
 	key := p.key()
-	if s.g, err = start(ctx, binary, dir+"/state", p.url, []*account{key}, nil); err != nil {
+	if s.g, err = start(ctx, binary, dir+"/state", p.url, []*account{key}); err != nil {
 		return err
 	}
 	defer s.g.stop() //nolint:errcheck // The usual end asks below.

@@ -25,7 +25,7 @@ func (b *bench) of(full, least int) int { return max(full*b.size/100, least) }
 
 // begin starts a gateway in front of an imitation. The keys are the primary one and the backups.
 func (b *bench) begin(ctx context.Context, row int, p *provider, keys ...*account) (*process, error) {
-	return start(ctx, b.binary, filepath.Join(b.dir, "row-"+strconv.Itoa(row)), p.url, keys, nil)
+	return start(ctx, b.binary, filepath.Join(b.dir, "row-"+strconv.Itoa(row)), p.url, keys)
 }
 
 // figure is one thing that was counted.
