@@ -216,7 +216,7 @@ func FuzzHeadersAndPath(f *testing.F) {
 			if _, more := in.ReadByte(); err != nil || more == nil {
 				t.Fatalf("the provider sees more than a request (%v)", err)
 			}
-			if problem := (arrival{r, b}).problem(key); problem != "" || r.Host != "provider" {
+			if problem := (arrival{r, b, nil}).problem(key); problem != "" || r.Host != "provider" {
 				t.Fatalf("the provider sees %s (for %s)", problem, r.Host)
 			}
 		}

@@ -436,8 +436,8 @@ func TestHostileHTTP2Frames(t *testing.T) {
 		}, 0, false},
 		{"more bytes than the windows take", func(f *frames) outcome {
 			f.send(1, false, post()...)
-			for range 200 {
-				f.must(f.fr.WriteData(1, false, make([]byte, 16<<10)))
+			for i := range 200 {
+				f.must(f.fr.WriteData(1, i == 199, make([]byte, 16<<10)))
 			}
 			return f.wait(1)
 		}, 0, false},

@@ -28,6 +28,7 @@ import (
 type arrival struct {
 	*http.Request
 	body []byte
+	left error // the gateway gave the request up before its body was whole, for a caller that had gone
 }
 
 // seen is a provider that remembers what reaches it. The gateway's own probes do not count.
@@ -47,9 +48,9 @@ func (s *seen) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.now++
 	s.most = max(s.most, s.now)
 	s.mu.Unlock()
-	body, _ := io.ReadAll(r.Body)
+	body, err := io.ReadAll(r.Body)
 	s.mu.Lock()
-	s.all = append(s.all, arrival{r, body})
+	s.all = append(s.all, arrival{r, body, err})
 	serve := s.serve
 	s.mu.Unlock()
 	defer func() {
@@ -128,7 +129,7 @@ func (a arrival) problem(key string) string {
 	switch {
 	case len(a.Trailer) > 0:
 		return "trailers"
-	case len(a.TransferEncoding) > 0 || a.ContentLength != int64(len(a.body)):
+	case len(a.TransferEncoding) > 0 || a.ContentLength != int64(len(a.body)) && a.left == nil:
 		return "a body without its length"
 	}
 	return ""
