@@ -12,8 +12,13 @@ import (
 	"sync/atomic"
 )
 
-// Headroom is how much may be allocated between two collections, in bytes. With Go's own rule a process of 4 MiB collects each 4 MiB.
-const Headroom = 14 << 20
+// Headroom is how much may be allocated between two collections, in bytes. With Go's own rule a process of 4 MiB collects each 4 MiB. What
+// is alive beyond Roomy takes from it, down to Tight, so that a process with much alive does not also have much garbage.
+const (
+	Headroom = 14 << 20
+	Roomy    = 10 << 20
+	Tight    = 8 << 20
+)
 
 // least is the share of the live heap, in percent, that may be allocated however large it is.
 const least = 25
@@ -34,7 +39,7 @@ func Tune(getenv func(string) string) *Collector {
 		return nil
 	}
 	c := &Collector{}
-	first := percent(live())
+	first := percent(held())
 	c.now.Store(int64(first))
 	c.former = debug.SetGCPercent(first)
 	c.arm()
@@ -54,7 +59,7 @@ func (c *Collector) arm() {
 			return
 		}
 		// Setting it stops the world for a moment, so only a real change does.
-		if next := int64(percent(live())); next > c.now.Load()*9/8 || next < c.now.Load()*8/9 {
+		if next := int64(percent(held())); next > c.now.Load()*9/8 || next < c.now.Load()*8/9 {
 			c.now.Store(next)
 			debug.SetGCPercent(int(next))
 		}
@@ -62,16 +67,24 @@ func (c *Collector) arm() {
 	}, c)
 }
 
-// live gives what the last collection found alive, in bytes.
-func live() uint64 {
-	s := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
-	if metrics.Read(s); s[0].Value.Kind() != metrics.KindUint64 {
-		return 0
+// held gives what the last collection found alive, and what it looked through besides: stacks and global variables. Both are in bytes.
+func held() (live, roots uint64) {
+	s := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/scan/stack:bytes"}, {Name: "/gc/scan/globals:bytes"}}
+	metrics.Read(s)
+	for i := range s {
+		if s[i].Value.Kind() != metrics.KindUint64 {
+			return 0, 0
+		}
 	}
-	return s[0].Value.Uint64()
+	return s[0].Value.Uint64(), s[1].Value.Uint64() + s[2].Value.Uint64()
 }
 
-// percent gives the share that stands for the headroom. Go's own least goal, 4 MiB, grows with it, so less than that counts as that.
-func percent(live uint64) int {
-	return int(max(Headroom*100/max(live, 4<<20), least)) //nolint:gosec // It is 350 at most.
+// percent gives the share that stands for the headroom: Go takes it of the live heap and the roots together. Go's own least goal, 4 MiB,
+// grows with it, so less than that counts as that.
+func percent(live, roots uint64) int {
+	room := uint64(Headroom)
+	if live > Roomy {
+		room = max(Tight, room-min(room, live-Roomy))
+	}
+	return int(max(room*100/max(live+roots, 4<<20), least)) //nolint:gosec // It is 350 at most.
 }

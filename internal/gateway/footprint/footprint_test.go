@@ -11,9 +11,16 @@ import (
 )
 
 func TestPercent(t *testing.T) {
-	for live, want := range map[uint64]int{0: 350, 1 << 20: 350, 7 << 20: 200, 14 << 20: 100, 28 << 20: 50, 1 << 30: least, 1 << 40: least} {
-		if got := percent(live); got != want {
-			t.Errorf("%d bytes: %d %%, want %d", live, got, want)
+	const mb = 1 << 20
+	for _, c := range []struct {
+		live, roots uint64
+		want        int
+	}{
+		{0, 0, 350}, {mb, mb, 350}, {7 * mb, 0, 200}, {6 * mb, mb, 200}, {8 * mb, 2 * mb, 140}, {10 * mb, 0, 140}, {12 * mb, 4 * mb, 75}, {20 * mb, 0, 40},
+		{28 * mb, 8 * mb, 25}, {1 << 30, 0, least}, {1 << 40, 1 << 30, least},
+	} {
+		if got := percent(c.live, c.roots); got != c.want {
+			t.Errorf("%d and %d bytes: %d %%, want %d", c.live, c.roots, got, c.want)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package footprint
 import (
 	"bufio"
 	"os"
+	"runtime/debug"
 	"strconv"
 	"strings"
 
@@ -13,6 +14,7 @@ import (
 // ever; the kernel reads the others again from its cache. Only mappings of the program itself are taken that cannot be written to and of
 // which the process has no page of its own. It gives the bytes that were mapped and are not any more, as far as it could find out.
 func Release() (freed int64) {
+	debug.FreeOSMemory() // what the start allocated; it also runs the collector, which would touch the program again
 	exe, err := os.Readlink("/proc/self/exe")
 	if err != nil {
 		return 0
