@@ -116,7 +116,7 @@ func (s *Spool) Read(r *http.Request, limit int64, see io.Writer) (*Body, error)
 	if first < 0 {
 		first = 4 << 10
 	}
-	mem := make([]byte, 0, min(first, firstRead))
+	mem := make([]byte, 0, min(first, firstRead)+1) // the end may come by itself, and needs room too
 	for {
 		if len(mem) == cap(mem) {
 			mem = append(mem, 0)[:len(mem)]
