@@ -57,7 +57,7 @@ func appendTime(b []byte, t time.Time) []byte {
 	b[len(b)-1] = '.'                         // for its Z
 	us := t.Nanosecond() / 1000
 	for unit := 100_000; unit > 0; unit /= 10 {
-		b = append(b, '0'+byte(us/unit%10))
+		b = append(b, "0123456789"[us/unit%10])
 	}
 	return append(b, 'Z')
 }

@@ -89,7 +89,7 @@ func drain(t *testing.T, r io.Reader, take int) []byte {
 	for {
 		n, err := r.Read(p)
 		out = append(out, p[:n]...)
-		if err == io.EOF { //nolint:errorlint // Readers give io.EOF as it is.
+		if err == io.EOF {
 			return out
 		}
 		if err != nil {

@@ -67,12 +67,6 @@ func (f *frames) send(stream uint32, end bool, fields ...string) {
 	f.must(f.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: f.block(fields...), EndStream: end, EndHeaders: true}))
 }
 
-// flush sends what is written. A connection that the gateway has ended takes no more.
-func (f *frames) flush() {
-	_, _ = f.c.Write(f.out.Bytes())
-	f.out.Reset()
-}
-
 // outcome is how a stream ended, or the connection: then stream is 0.
 type outcome struct {
 	stream uint32

@@ -71,7 +71,7 @@ func wire(t *testing.T, program string) {
 
 	t.Run("versions of TLS", func(t *testing.T) {
 		for version, want := range map[uint16]bool{tls.VersionTLS10: false, tls.VersionTLS11: false, tls.VersionTLS12: true, tls.VersionTLS13: true} {
-			c, err := tls.Dial("tcp", address, &tls.Config{RootCAs: f.authority.pool, MinVersion: version, MaxVersion: version, NextProtos: []string{"h2", "http/1.1"}}) //nolint:gosec // The old versions are to be refused.
+			c, err := tls.Dial("tcp", address, &tls.Config{RootCAs: f.authority.pool, MinVersion: version, MaxVersion: version, NextProtos: []string{"h2", "http/1.1"}})
 			if (err == nil) != want {
 				t.Errorf("%s: %v", tls.VersionName(version), err)
 			}

@@ -94,7 +94,7 @@ func (r *bodyReader) Close() error {
 // firstRead is how much memory a body gets before any of it has come.
 const firstRead = 64 << 10
 
-// ErrTooLarge: the body is larger than its route takes.
+// ErrTooLarge says that the body is larger than its route takes.
 var ErrTooLarge = errors.New("the body is too large")
 
 // retryAfter is when there may be room again.

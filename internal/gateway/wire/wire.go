@@ -12,13 +12,14 @@ import (
 // Kind is what an event of a stream means to the gateway. Everything else passes as it is.
 type Kind uint8
 
+// The kinds of events.
 const (
-	EventOther Kind = iota
-	EventStart      // message_start
-	EventContent
-	EventDelta // message_delta, with the usage so far
-	EventStop  // message_stop
-	EventError
+	EventOther   Kind = iota
+	EventStart        // message_start
+	EventContent      // content_block_delta
+	EventDelta        // message_delta, with the usage so far
+	EventStop         // message_stop
+	EventError        // error
 )
 
 // EventEnd gives the length of the first whole event in b, its blank line included, or 0. from is where a former search ended. Lines end
