@@ -50,7 +50,7 @@ bench-gateway: ## the gateway's targets in one table, beside a bare reverse prox
 	$(GO) test -run '^$$' -bench Value -benchmem ./keyring
 
 .PHONY: soak-gateway
-soak-gateway: ## load the gateway for DURATION, 1h if not set, with a new key each minute; the machine must have nothing else to do
+soak-gateway: ## load the gateway for DURATION, 1h if not set, with a new key each minute
 	$(GO) run ./test/bench/gateway soak -duration $(or $(DURATION),1h)
 
 .PHONY: bench-scan
