@@ -27,7 +27,7 @@ var levels = map[string]int{
 var same = map[[2]string]string{}
 
 // tests lists packages that are for tests or generators alone: nothing in the binary may import them.
-var tests = []string{"secret/secrettest", "location/locationtest", "location/memory", "provider/providertest", "peers", "scan/plant", "tools/", "arch"}
+var tests = []string{"certtest", "secret/secrettest", "location/locationtest", "location/memory", "provider/providertest", "peers", "scan/plant", "tools/", "arch"}
 
 // walled lists the packages that need no value and must not be able to name one, not even through others.
 var walled = []string{"apikey", "fault", "policy", "rotation", "event", "audit", "notify", "notify/", "api", "web", "report"}

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keywright/keywright/internal/certtest"
 	"github.com/keywright/keywright/internal/gateway/identity"
 	"github.com/keywright/keywright/internal/gateway/object"
 	"github.com/keywright/keywright/internal/secret"
@@ -155,20 +156,20 @@ func (anybody) Identify(*http.Request) (identity.Caller, error) {
 // enter starts one. The provider speaks HTTP/2 over TLS, or HTTP/1.1 without.
 func enter(t *testing.T, http2 bool, change func(o *Options)) *entrance {
 	t.Helper()
-	a := newAuthority(t)
-	e := &entrance{up: &seen{}, roots: a.pool}
+	a := certtest.New(t)
+	e := &entrance{up: &seen{}, roots: a.Pool}
 	up := httptest.NewUnstartedServer(e.up)
 	up.Config.ErrorLog = log.New(io.Discard, "", 0)
 	if http2 {
 		up.EnableHTTP2 = true
-		up.TLS = &tls.Config{Certificates: []tls.Certificate{a.server(t)}, MinVersion: tls.VersionTLS12}
+		up.TLS = &tls.Config{Certificates: []tls.Certificate{a.Server(t)}, MinVersion: tls.VersionTLS12}
 		up.StartTLS()
 	} else {
 		up.Start()
 	}
 	t.Cleanup(up.Close)
 	e.world = start(t, simulator.Options{}, func(o *Options) {
-		o.Upstream, o.RootCAs, o.Open, o.Identify = up.URL, a.pool, false, []identity.Identifier{anybody{}}
+		o.Upstream, o.RootCAs, o.Open, o.Identify = up.URL, a.Pool, false, []identity.Identifier{anybody{}}
 		if change != nil {
 			change(o)
 		}

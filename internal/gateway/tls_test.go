@@ -3,16 +3,11 @@ package gateway
 import (
 	"bufio"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"errors"
 	"io"
 	"log"
-	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -22,66 +17,22 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keywright/keywright/internal/certtest"
 	"github.com/keywright/keywright/internal/simulator"
 )
-
-// authority is a certificate authority of a test's own.
-type authority struct {
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-	pool *x509.CertPool
-}
-
-func newAuthority(t *testing.T) *authority {
-	t.Helper()
-	a := &authority{pool: x509.NewCertPool()}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
-	a.key, a.cert = issue(t, template, template, nil)
-	a.pool.AddCert(a.cert)
-	return a
-}
-
-// server gives a certificate for 127.0.0.1.
-func (a *authority) server(t *testing.T) tls.Certificate {
-	t.Helper()
-	key, cert := issue(t, &x509.Certificate{SerialNumber: big.NewInt(2), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}, a.cert, a.key)
-	return tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: key}
-}
-
-func issue(t *testing.T, template, parent *x509.Certificate, by *ecdsa.PrivateKey) (*ecdsa.PrivateKey, *x509.Certificate) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if by == nil {
-		by = key
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), by)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key, cert
-}
 
 // secured starts a gateway with TLS on both sides, before a handler, and gives a client that speaks HTTP/2 to it.
 func secured(t *testing.T, upstream http.Handler, roots *x509.CertPool) (*world, *http.Client, string) {
 	t.Helper()
-	a := newAuthority(t)
+	a := certtest.New(t)
 	up := httptest.NewUnstartedServer(upstream)
 	up.EnableHTTP2 = true
-	up.TLS = &tls.Config{Certificates: []tls.Certificate{a.server(t)}, MinVersion: tls.VersionTLS12}
+	up.TLS = &tls.Config{Certificates: []tls.Certificate{a.Server(t)}, MinVersion: tls.VersionTLS12}
 	up.Config.ErrorLog = log.New(io.Discard, "", 0)
 	up.StartTLS()
 	t.Cleanup(up.Close)
 	if roots == nil {
-		roots = a.pool
+		roots = a.Pool
 	}
 	w := start(t, simulator.Options{}, func(o *Options) { o.Upstream, o.RootCAs = up.URL, roots })
 	client, base := w.listenTLS(a)
@@ -89,7 +40,7 @@ func secured(t *testing.T, upstream http.Handler, roots *x509.CertPool) (*world,
 }
 
 // listenTLS serves on a listener with TLS too, until the test ends, and gives a client that speaks HTTP/2 to it.
-func (w *world) listenTLS(a *authority) (*http.Client, string) {
+func (w *world) listenTLS(a *certtest.Authority) (*http.Client, string) {
 	w.t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -98,9 +49,9 @@ func (w *world) listenTLS(a *authority) (*http.Client, string) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() {
-		done <- w.g.Serve(ctx, l, &tls.Config{Certificates: []tls.Certificate{a.server(w.t)}, MinVersion: tls.VersionTLS12}, 5*time.Second)
+		done <- w.g.Serve(ctx, l, &tls.Config{Certificates: []tls.Certificate{a.Server(w.t)}, MinVersion: tls.VersionTLS12}, 5*time.Second)
 	}()
-	tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: a.pool, MinVersion: tls.VersionTLS12}, ForceAttemptHTTP2: true}
+	tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: a.Pool, MinVersion: tls.VersionTLS12}, ForceAttemptHTTP2: true}
 	w.t.Cleanup(func() {
 		tr.CloseIdleConnections()
 		cancel()
@@ -238,7 +189,7 @@ func TestHTTP2HangUp(t *testing.T) {
 func TestUnknownAuthority(t *testing.T) {
 	w, client, base := secured(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
 		t.Error("a request came through")
-	}), newAuthority(t).pool)
+	}), certtest.New(t).Pool)
 	k, _ := w.key("primary", simulator.CreateKey{})
 	w.swap(Set{Keys: []Key{k}})
 	res, err := send(t.Context(), client, base, hello)

@@ -4,16 +4,9 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"io"
 	"log"
-	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -27,67 +20,17 @@ import (
 	"time"
 
 	"github.com/keywright/keywright/internal/app"
+	"github.com/keywright/keywright/internal/certtest"
 	"github.com/keywright/keywright/internal/gateway"
 	"github.com/keywright/keywright/internal/secret"
 	"github.com/keywright/keywright/internal/secret/secrettest"
 	"github.com/keywright/keywright/internal/simulator"
 )
 
-// authority signs the certificates of a test.
-type authority struct {
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-	pool *x509.CertPool
-}
-
-func newAuthority(t *testing.T) *authority {
-	t.Helper()
-	template := &x509.Certificate{Subject: pkix.Name{CommonName: "test"}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
-	a := &authority{pool: x509.NewCertPool()}
-	a.cert, a.key = a.sign(t, template)
-	a.pool.AddCert(a.cert)
-	return a
-}
-
-// sign makes a certificate of a template; the first one is the authority's own.
-func (a *authority) sign(t *testing.T, template *x509.Certificate) (*x509.Certificate, *ecdsa.PrivateKey) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template.SerialNumber, template.NotBefore, template.NotAfter = big.NewInt(time.Now().UnixNano()), time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
-	parent, by := a.cert, a.key
-	if parent == nil {
-		parent, by = template, key
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), by)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return cert, key
-}
-
-func (a *authority) server(t *testing.T) tls.Certificate {
-	t.Helper()
-	cert, key := a.sign(t, &x509.Certificate{IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}})
-	return tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: key}
-}
-
-func (a *authority) caller(t *testing.T, name string) tls.Certificate {
-	t.Helper()
-	cert, key := a.sign(t, &x509.Certificate{Subject: pkix.Name{CommonName: name}, KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
-	return tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: key}
-}
-
 // front is the program between a provider and the test, with HTTP/2 over TLS on both sides.
 type front struct {
 	t         *testing.T
-	authority *authority
+	authority *certtest.Authority
 	sim       *simulator.Simulator
 	serve     atomic.Pointer[http.HandlerFunc] // in place of the imitation, when it is set
 	older     atomic.Int64                     // requests to the provider that were not HTTP/2
@@ -103,7 +46,7 @@ type connKey struct{}
 // begin starts the provider and then the program, with the arguments that args gives for the provider's address.
 func begin(t *testing.T, program string, args func(f *front, provider string) []string) *front {
 	t.Helper()
-	f := &front{t: t, authority: newAuthority(t), dir: t.TempDir(), sim: simulator.New(simulator.Options{})}
+	f := &front{t: t, authority: certtest.New(t), dir: t.TempDir(), sim: simulator.New(simulator.Options{})}
 	up := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ProtoMajor != 2 || r.TLS == nil || r.TLS.NegotiatedProtocol != "h2" {
 			f.older.Add(1)
@@ -115,19 +58,15 @@ func begin(t *testing.T, program string, args func(f *front, provider string) []
 		f.sim.Handler().ServeHTTP(w, r)
 	}))
 	up.EnableHTTP2 = true
-	up.TLS = &tls.Config{Certificates: []tls.Certificate{f.authority.server(t)}, MinVersion: tls.VersionTLS12}
+	up.TLS = &tls.Config{Certificates: []tls.Certificate{f.authority.Server(t)}, MinVersion: tls.VersionTLS12}
 	up.Config.ErrorLog = log.New(io.Discard, "", 0)
 	up.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) }
 	up.StartTLS()
 	t.Cleanup(up.Close)
-	f.write("ca.pem", "CERTIFICATE", f.authority.cert.Raw)
-	pair := f.authority.server(t)
-	f.write("tls.pem", "CERTIFICATE", pair.Certificate[0])
-	der, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	f.write("tls.key", "PRIVATE KEY", der)
+	f.write("ca.pem", f.authority.PEM())
+	cert, key := certtest.PEM(t, f.authority.Server(t))
+	f.write("tls.pem", cert)
+	f.write("tls.key", key)
 	f.put()
 	if err := os.Mkdir(f.path("state"), 0o700); err != nil {
 		t.Fatal(err)
@@ -177,9 +116,9 @@ func begin(t *testing.T, program string, args func(f *front, provider string) []
 
 func (f *front) path(name string) string { return filepath.Join(f.dir, name) }
 
-func (f *front) write(name, kind string, der []byte) {
+func (f *front) write(name string, text []byte) {
 	f.t.Helper()
-	if err := os.WriteFile(f.path(name), pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
+	if err := os.WriteFile(f.path(name), text, 0o600); err != nil {
 		f.t.Fatal(err)
 	}
 }
@@ -250,7 +189,7 @@ func (f *front) until(what string, ok func(gateway.Status) bool) {
 // client speaks HTTP/2 to the gateway.
 func (f *front) client(t *testing.T, certificates ...tls.Certificate) *http.Client {
 	t.Helper()
-	tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: f.authority.pool, MinVersion: tls.VersionTLS12, Certificates: certificates}, ForceAttemptHTTP2: true}
+	tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: f.authority.Pool, MinVersion: tls.VersionTLS12, Certificates: certificates}, ForceAttemptHTTP2: true}
 	t.Cleanup(tr.CloseIdleConnections)
 	return &http.Client{Transport: tr}
 }

@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/keywright/keywright/internal/certtest"
 	"github.com/keywright/keywright/internal/gateway"
 )
 
@@ -71,7 +72,7 @@ func wire(t *testing.T, program string) {
 
 	t.Run("versions of TLS", func(t *testing.T) {
 		for version, want := range map[uint16]bool{tls.VersionTLS10: false, tls.VersionTLS11: false, tls.VersionTLS12: true, tls.VersionTLS13: true} {
-			c, err := tls.Dial("tcp", address, &tls.Config{RootCAs: f.authority.pool, MinVersion: version, MaxVersion: version, NextProtos: []string{"h2", "http/1.1"}})
+			c, err := tls.Dial("tcp", address, &tls.Config{RootCAs: f.authority.Pool, MinVersion: version, MaxVersion: version, NextProtos: []string{"h2", "http/1.1"}})
 			if (err == nil) != want {
 				t.Errorf("%s: %v", tls.VersionName(version), err)
 			}
@@ -244,7 +245,7 @@ func wire(t *testing.T, program string) {
 			t.Errorf("trailers of a caller: %d", res.StatusCode)
 		}
 		// Over HTTP/1.1 they can come without being announced.
-		c, err := tls.Dial("tcp", address, &tls.Config{RootCAs: f.authority.pool, NextProtos: []string{"http/1.1"}, MinVersion: tls.VersionTLS12})
+		c, err := tls.Dial("tcp", address, &tls.Config{RootCAs: f.authority.Pool, NextProtos: []string{"http/1.1"}, MinVersion: tls.VersionTLS12})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -264,9 +265,9 @@ func wire(t *testing.T, program string) {
 
 func clientCertificates(t *testing.T, program string) {
 	t.Helper()
-	callers := newAuthority(t)
+	callers := certtest.New(t)
 	f := begin(t, program, func(f *front, provider string) []string {
-		f.write("callers.pem", "CERTIFICATE", callers.cert.Raw)
+		f.write("callers.pem", callers.PEM())
 		config := fmt.Sprintf(`organization: acme
 keys:
   prod: { class: development, owner: dev@acme.example }
@@ -284,17 +285,17 @@ gateway:
 		}
 		return []string{"gateway", "-c", f.path("keywright.yaml")}
 	})
-	if status, text, err := whole(t.Context(), f.client(t, callers.caller(t, "billing")), f.url, hello); err != nil || status != http.StatusOK {
+	if status, text, err := whole(t.Context(), f.client(t, callers.Caller(t, "billing")), f.url, hello); err != nil || status != http.StatusOK {
 		t.Errorf("a caller that is named: %d %s (%v)", status, text, err)
 	}
-	if status, _, err := whole(t.Context(), f.client(t, callers.caller(t, "other")), f.url, hello); err != nil || status != http.StatusUnauthorized {
+	if status, _, err := whole(t.Context(), f.client(t, callers.Caller(t, "other")), f.url, hello); err != nil || status != http.StatusUnauthorized {
 		t.Errorf("a caller that is not named: %d (%v)", status, err)
 	}
 	if status, _, err := whole(t.Context(), f.client(t), f.url, hello); err != nil || status != http.StatusUnauthorized {
 		t.Errorf("a caller without a certificate: %d (%v)", status, err)
 	}
 	// Its handshake fails.
-	if status, _, err := whole(t.Context(), f.client(t, newAuthority(t).caller(t, "billing")), f.url, hello); err == nil {
+	if status, _, err := whole(t.Context(), f.client(t, certtest.New(t).Caller(t, "billing")), f.url, hello); err == nil {
 		t.Errorf("a caller of another authority: %d", status)
 	}
 }
