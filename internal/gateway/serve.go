@@ -157,7 +157,7 @@ func (g *Gateway) ServeAdmin(ctx context.Context, l net.Listener) error {
 func ListenUnix(path string) (net.Listener, error) {
 	if c, err := net.DialTimeout("unix", path, time.Second); err == nil { //nolint:noctx // It is local and bounded.
 		c.Close()
-		return nil, fault.New(fault.Conflict, "listen on "+path+": another process answers there")
+		return nil, fault.New(fault.Conflict, "listen on "+path+": another process answers there", fault.Hint("stop that one first, or give this one a directory of its own"))
 	}
 	if info, err := os.Lstat(path); err == nil {
 		if info.Mode().Type() != os.ModeSocket {
